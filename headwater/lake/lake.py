@@ -1,0 +1,600 @@
+"""The lake: the one module that writes tables (contract C1)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("LANCE_LOG", "error")  # Lance warns on stderr about every table it creates
+
+import lance
+import pyarrow as pa
+import pyarrow.compute as pc
+from lance.fragment import write_fragments
+
+from headwater.digest import ContentDigest
+from headwater.errors import CommitConflict, FormatMismatch, LakeError, UnknownName, UsageError
+from headwater.lake.files import open_files
+from headwater.lake.lease import JOIN_VARIABLE, Lease, lease_of
+from headwater.lake.names import RAW_SCHEMA, check_name, qualified
+from headwater.lake.provenance import Provenance, TableRef, VersionFacts
+from headwater.lake.table import Table, in_list
+
+FORMAT_VERSION = 1
+"""Version of this layout: where tables lie, what their properties hold, how digests are made."""
+FORMAT_FILE = "_headwater.json"
+
+MAX_FILE_BYTES = 1 << 30
+MAX_FILE_ROWS = 1 << 20
+"""A fragment ends at 1 GiB or a million rows: large enough for scans, small enough to be a task."""
+
+DELETE_BY_FILTER_ROWS = 20_000
+"""Up to this many rows a delete marks rows in place; beyond it the table is rewritten, which is
+cheaper than a filter of megabytes and leaves no holes."""
+
+WAIT_SECONDS = 60.0
+
+Batches = pa.RecordBatchReader | pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]
+
+
+class TableVersion(Table):
+    """The version that a write made; ``changed`` is False when there was nothing to publish."""
+
+    changed: bool = True
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the data files of this version, on disk."""
+        return sum(
+            file.file_size_bytes or 0
+            for fragment in self.dataset.get_fragments()
+            for file in fragment.metadata.files
+        )
+
+
+class Lake:
+    """A directory or an object-store prefix that holds tables, ``<uri>/<schema>/<table>.lance``.
+
+    Parameters
+    ----------
+    uri:
+        A path, or a URI that Lance reads (``s3://bucket/lake``).
+    schema:
+        Where bare table names live: dbt's ``target.schema``.
+    defer:
+        A schema that bare names fall back to for reading (``dev`` defers to ``prod``).
+    storage_options:
+        Credentials and endpoint of an object store, as Lance names them.
+    """
+
+    def __init__(
+        self,
+        uri: str | Path,
+        *,
+        schema: str = "dev",
+        defer: str | None = None,
+        storage_options: Mapping[str, str] | None = None,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        self.uri = str(uri).rstrip("/")
+        self.schema = check_name("schema", schema)
+        self.defer = check_name("schema", defer) if defer else None
+        self.wait_seconds = wait_seconds
+        self._storage = dict(storage_options or {})
+        self._files = open_files(self.uri, self._storage)
+        self._check_format()
+
+    def __repr__(self) -> str:
+        return f"Lake({self.uri!r}, schema={self.schema!r})"
+
+    # -- what is there ---------------------------------------------------------------------------
+
+    def schemas(self) -> list[str]:
+        return [name for name in self._files.folders("") if not name.startswith(("_", "."))]
+
+    def tables(self, schema: str | None = None) -> list[str]:
+        """Names of the tables of one schema, without the schema, sorted."""
+        folders = self._files.folders(schema or self.schema)
+        return sorted(name.removesuffix(".lance") for name in folders if name.endswith(".lance"))
+
+    def exists(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def table(self, name: str, version: int | str | None = None) -> Table:
+        """Open one exact version: the latest, a number, a tag, or ``"approved"``.
+
+        Raises
+        ------
+        UnknownName
+            No such table, version or tag.
+        NotApproved
+            ``version="approved"`` and no approval stands.
+        """
+        found = self._find(name)
+        if found is None:
+            raise UnknownName.of("table", name, self._known_tables(), where=f"lake {self.uri}")
+        if version == "approved":
+            from headwater.lake.approvals import approved_ref
+
+            version = approved_ref(self, found).version
+        dataset = self._open(found, version)
+        return Table(found, dataset, _facts(dataset, found))
+
+    def resolve(self, name: str) -> str:
+        """Return the qualified name a read of ``name`` would open; its own schema when nothing is there."""
+        return self._find(name) or qualified(name, self.schema)
+
+    def versions(self, name: str | None = None) -> pa.Table:
+        """Every version that carries a record, read from the tables themselves: never a second truth."""
+        names = [self.resolve(name)] if name else [f"{s}.{t}" for s in self.schemas() for t in self.tables(s)]
+        rows = [row for each in names for row in self._version_rows(each)]
+        return pa.Table.from_pylist(rows, schema=_VERSIONS)
+
+    def _version_rows(self, name: str) -> Iterator[dict[str, Any]]:
+        dataset = self._open(name)
+        for entry in dataset.versions():
+            facts = _recorded(dataset, int(entry["version"]))
+            if facts is not None:
+                yield {
+                    "table": name,
+                    "version": int(entry["version"]),
+                    "digest": facts.content_digest,
+                    "num_rows": facts.num_rows,
+                    "kind": facts.provenance.kind,
+                    "build_id": facts.provenance.build_id,
+                    "git_commit": facts.provenance.git_commit,
+                    "fingerprint": facts.provenance.fingerprint,
+                    "inputs": json.dumps([ref.to_dict() for ref in facts.provenance.inputs]),
+                    "extra": json.dumps(dict(facts.provenance.extra), sort_keys=True),
+                    "created_at": entry["timestamp"],
+                }
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def lease(self, schema: str | None = None, *, purpose: str = "write", wait_seconds: float | None = None) -> contextlib.AbstractContextManager[None]:
+        """Hold the one-writer lease of a schema for a block; every write takes it by itself."""
+        wait = self.wait_seconds if wait_seconds is None else wait_seconds
+        return self._lease(schema or self.schema).hold(purpose=purpose, wait_seconds=wait)
+
+    def lease_environment(self, schema: str | None = None) -> dict[str, str]:
+        """Environment that lets a child process share the lease this process holds."""
+        value = self._lease(schema or self.schema).join_value
+        return {JOIN_VARIABLE: value} if value else {}
+
+    def write(
+        self,
+        name: str,
+        batches: Batches,
+        *,
+        mode: str = "replace",
+        provenance: Provenance | None = None,
+        schema: pa.Schema | None = None,
+    ) -> TableVersion:
+        """Publish the streamed batches as exactly one new version, or nothing.
+
+        Parameters
+        ----------
+        mode:
+            ``replace`` makes the batches the table; ``append`` adds them (and creates a missing table).
+        schema:
+            Needed when ``batches`` is a bare iterable, which may be empty.
+
+        Raises
+        ------
+        LeaseHeld, CommitConflict
+            Another writer is at work, or moved the table in spite of the lease. Nothing was published.
+        """
+        if mode not in ("replace", "append"):
+            raise UsageError(f"got mode {mode!r}", hint="expected 'replace' or 'append'")
+        target = qualified(name, self.schema)
+        reader = _reader(batches, schema)
+        with self._writing(target) as lease:
+            current = self._open_or_none(target)
+            digest = ContentDigest()
+            appending = mode == "append" and current is not None
+            if appending:
+                facts = _facts(current, target)
+                digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
+                reader = _cast(reader, current.schema, target)
+            operation = self._write_files(target, _digested(reader, digest), current, appending)
+            return self._commit(target, operation, current, provenance, digest, lease)
+
+    def update(
+        self,
+        name: str,
+        *,
+        add: Batches | None = None,
+        remove: pa.Array | pa.ChunkedArray | None = None,
+        key: str = "doc_id",
+        provenance: Provenance | None = None,
+    ) -> TableVersion:
+        """Delete the rows whose ``key`` is in ``remove`` and append ``add``, in one commit.
+
+        The digest follows without reading the rest of the table. With nothing to do, nothing is
+        published and the current version comes back with ``changed=False``.
+        """
+        target = qualified(name, self.schema)
+        with self._writing(target) as lease:
+            current = self._open(target)
+            facts = _facts(current, target)
+            digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
+            added = _cast(_reader(add, current.schema), current.schema, target) if add is not None else None
+            gone = _unique(remove)
+            if len(gone) > DELETE_BY_FILTER_ROWS:
+                kept = _without(Table(target, current, facts).scan(), gone, key)
+                digest = ContentDigest()
+                both = _chain(current.schema, kept, added)
+                operation = self._write_files(target, _digested(both, digest), current, appending=False)
+                return self._commit(target, operation, current, provenance, digest, lease)
+            new: list[Any] = []
+            if added is not None:
+                new = self._write_rows(target, _digested(added, digest), current)
+            updated, removed = _delete_rows(current, gone, key, digest)
+            if not new and not updated and not removed:
+                version = TableVersion(target, current, facts)
+                version.changed = False
+                return version
+            operation = lance.LanceOperation.Update(
+                removed_fragment_ids=removed, updated_fragments=updated, new_fragments=new, fields_modified=[]
+            )
+            return self._commit(target, operation, current, provenance, digest, lease)
+
+    def rerecord(self, name: str, provenance: Provenance) -> TableVersion:
+        """Publish the same rows under a new record (an empty commit): inputs moved, rows did not."""
+        target = qualified(name, self.schema)
+        with self._writing(target) as lease:
+            current = self._open(target)
+            facts = _facts(current, target)
+            digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
+            return self._commit(target, lance.LanceOperation.Append([]), current, provenance, digest, lease)
+
+    def drop(self, name: str) -> None:
+        """Remove a table with all its versions."""
+        target = qualified(name, self.schema)
+        with self._writing(target):
+            lance.LanceDataset.drop(self._path(target), storage_options=self._storage or None)
+
+    # -- maintenance -----------------------------------------------------------------------------
+
+    def index(self, name: str, column: str) -> None:
+        """Build or refresh a BTREE on ``column``; the version's record is repeated after it."""
+        target = qualified(name, self.schema)
+        with self._writing(target) as lease:
+            dataset = self._open(target)
+            facts = _facts(dataset, target)
+            indexed = [i for i in dataset.list_indices() if i["fields"] == [column]]
+            if indexed:
+                dataset.optimize.optimize_indices()
+            else:
+                dataset.create_scalar_index(column, "BTREE")
+            self._repeat_record(target, facts, lease)
+
+    def maintain(self, name: str, *, keep: timedelta = timedelta(days=7)) -> None:
+        """Compact small fragments, refresh indices, repeat the record, then clean up old versions.
+
+        The record is repeated *before* the clean-up, which would otherwise take the last version
+        that carries it. Tagged (approved) versions stay.
+        """
+        target = qualified(name, self.schema)
+        with self._writing(target) as lease:
+            dataset = self._open(target)
+            facts = _facts(dataset, target)
+            dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
+            dataset = self._open(target)
+            if dataset.list_indices():
+                dataset.optimize.optimize_indices()
+            self._repeat_record(target, facts, lease)
+            # Orphans of killed writers are safe to delete only because the lease is held.
+            self._open(target).cleanup_old_versions(
+                keep, delete_unverified=True, error_if_tagged_old_versions=False
+            )
+
+    def tag(self, name: str, tag: str, version: int) -> None:
+        """Name a version; a tagged version is safe from clean-up. An existing tag moves."""
+        target = qualified(name, self.schema)
+        with self._writing(target):
+            tags = self._open(target).tags
+            tags.update(tag, version) if tag in tags.list() else tags.create(tag, version)
+
+    def untag(self, name: str, tag: str) -> None:
+        target = qualified(name, self.schema)
+        with self._writing(target):
+            tags = self._open(target).tags
+            if tag in tags.list():
+                tags.delete(tag)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _check_format(self) -> None:
+        content = self._files.read(FORMAT_FILE)
+        if content is None:
+            return
+        try:
+            found = json.loads(content).get("format")
+        except ValueError as error:
+            raise FormatMismatch(f"{self.uri}/{FORMAT_FILE} is not readable: {error}") from error
+        if found != FORMAT_VERSION:
+            raise FormatMismatch(
+                f"lake {self.uri} has format {found}; this Headwater reads format {FORMAT_VERSION}",
+                hint="use the Headwater version that made it, or build into another lake",
+            )
+
+    def _lease(self, schema: str) -> Lease:
+        return lease_of(self._files, schema, place=self._absolute())
+
+    def _absolute(self) -> str:
+        return self.uri if "://" in self.uri else str(Path(self.uri).resolve())
+
+    @contextlib.contextmanager
+    def _writing(self, target: str) -> Iterator[Lease]:
+        schema, _, table = target.partition(".")
+        if self._files.read(FORMAT_FILE) is None:
+            marker = json.dumps({"format": FORMAT_VERSION}).encode()
+            self._files.put_new(FORMAT_FILE, marker)
+        lease = self._lease(schema)
+        with lease.hold(purpose=f"writes {table}", wait_seconds=self.wait_seconds):
+            yield lease
+
+    def _path(self, target: str) -> str:
+        schema, _, table = target.partition(".")
+        return f"{self.uri}/{schema}/{table}.lance"
+
+    def _find(self, name: str) -> str | None:
+        """The qualified name of an existing table: own schema, the one deferred to, then raw."""
+        if "." in name:
+            candidates = [qualified(name, self.schema)]
+        else:
+            schemas = dict.fromkeys(s for s in (self.schema, self.defer, RAW_SCHEMA) if s)
+            candidates = [qualified(name, schema) for schema in schemas]
+        return next((c for c in candidates if self._open_or_none(c) is not None), None)
+
+    def _known_tables(self) -> list[str]:
+        return [f"{schema}.{table}" for schema in self.schemas() for table in self.tables(schema)]
+
+    def _open(self, target: str, version: int | str | None = None) -> lance.LanceDataset:
+        path = self._path(target)
+        try:
+            return lance.dataset(path, version=version, storage_options=self._storage or None)
+        except (ValueError, OSError) as error:
+            current = self._open_or_none(target)
+            if version is None or current is None:
+                raise LakeError(f"cannot open {target} in lake {self.uri}: {_first_line(error)}") from error
+            known = [*current.tags.list(), *(str(v["version"]) for v in current.versions())]
+            raise UnknownName.of("version or tag", version, known, where=target) from error
+
+    def _open_or_none(self, target: str) -> lance.LanceDataset | None:
+        schema, _, table = target.partition(".")
+        if table not in self.tables(schema):
+            return None
+        try:
+            return lance.dataset(self._path(target), storage_options=self._storage or None)
+        except ValueError as error:
+            # A writer that was killed before its first commit leaves files but no table.
+            if "not found" in str(error).lower():
+                return None
+            raise LakeError(f"cannot open {target} in lake {self.uri}: {_first_line(error)}") from error
+
+    def _write_files(self, target: str, reader: pa.RecordBatchReader, current: lance.LanceDataset | None, appending: bool) -> Any:
+        transaction = write_fragments(
+            reader,
+            self._path(target),
+            schema=reader.schema,
+            mode="append" if appending else ("overwrite" if current is not None else "create"),
+            return_transaction=True,
+            max_rows_per_file=MAX_FILE_ROWS,
+            max_bytes_per_file=MAX_FILE_BYTES,
+            storage_options=self._storage or None,
+        )
+        return transaction.operation
+
+    def _write_rows(self, target: str, reader: pa.RecordBatchReader, current: lance.LanceDataset) -> list[Any]:
+        return list(
+            write_fragments(
+                reader,
+                self._path(target),
+                schema=current.schema,
+                mode="append",
+                max_rows_per_file=MAX_FILE_ROWS,
+                max_bytes_per_file=MAX_FILE_BYTES,
+                storage_options=self._storage or None,
+            )
+        )
+
+    def _commit(
+        self,
+        target: str,
+        operation: Any,
+        current: lance.LanceDataset | None,
+        provenance: Provenance | None,
+        digest: ContentDigest,
+        lease: Lease,
+    ) -> TableVersion:
+        facts = VersionFacts(
+            provenance=provenance or Provenance(), content_digest=digest.hex(), num_rows=digest.num_rows
+        )
+        read_version = int(current.version) if current is not None else 0
+        transaction = lance.Transaction(
+            read_version=read_version, operation=operation, transaction_properties=facts.to_properties()
+        )
+        lease.assert_held()
+        if current is None and self._open_or_none(target) is not None:
+            raise CommitConflict(f"{target} was created by another writer meanwhile", hint="run again")
+        try:
+            # No retries: a retried replacement would silently drop what was appended in between.
+            dataset = lance.LanceDataset.commit(
+                self._path(target),
+                transaction,
+                max_retries=0,
+                storage_options=self._storage or None,
+            )
+        except OSError as error:
+            if "conflict" in str(error).lower():
+                raise CommitConflict(
+                    f"{target} moved past version {read_version} while it was written",
+                    hint="nothing was published; run the command again",
+                ) from error
+            raise
+        if dataset.version != read_version + 1:
+            raise CommitConflict(
+                f"{target}: expected to publish version {read_version + 1}, got {dataset.version}",
+                hint="another program wrote to the table without the lease; inspect it with `versions`",
+            )
+        return TableVersion(target, dataset, facts)
+
+    def _repeat_record(self, target: str, facts: VersionFacts, lease: Lease) -> None:
+        lease.assert_held()
+        dataset = self._open(target)
+        if _recorded(dataset, int(dataset.version)) is not None:
+            return
+        transaction = lance.Transaction(
+            read_version=int(dataset.version),
+            operation=lance.LanceOperation.Append([]),
+            transaction_properties=facts.to_properties(),
+        )
+        lance.LanceDataset.commit(
+            self._path(target), transaction, max_retries=0, storage_options=self._storage or None
+        )
+
+
+_VERSIONS = pa.schema(
+    {
+        "table": pa.string(),
+        "version": pa.int64(),
+        "digest": pa.string(),
+        "num_rows": pa.int64(),
+        "kind": pa.string(),
+        "build_id": pa.string(),
+        "git_commit": pa.string(),
+        "fingerprint": pa.string(),
+        "inputs": pa.string(),
+        "extra": pa.string(),
+        "created_at": pa.timestamp("us"),
+    }
+)
+
+
+def _recorded(dataset: lance.LanceDataset, version: int) -> VersionFacts | None:
+    try:
+        transaction = dataset.read_transaction(version)
+    except (OSError, ValueError, TypeError):  # TypeError: see _same_rows
+        return None
+    return VersionFacts.from_properties(transaction.transaction_properties) if transaction else None
+
+
+def _same_rows(dataset: lance.LanceDataset, version: int) -> bool:
+    """True for an index or a compaction: the version holds the rows of the one below it."""
+    try:
+        transaction = dataset.read_transaction(version)
+    except TypeError:
+        # pylance 14.0.2 cannot build a Rewrite that moved an index in Python; nothing else raises this.
+        return True
+    return transaction is not None and isinstance(
+        transaction.operation, lance.LanceOperation.CreateIndex | lance.LanceOperation.Rewrite
+    )
+
+
+def _facts(dataset: lance.LanceDataset, target: str) -> VersionFacts:
+    """The record of a version, or of the one before it when this is an index or a compaction.
+
+    A crash between maintenance and its closing commit leaves such a version on top: its rows are
+    those of the version below, so that record still holds.
+    """
+    version = int(dataset.version)
+    while version > 0:
+        facts = _recorded(dataset, version)
+        if facts is not None:
+            return facts
+        if not _same_rows(dataset, version):
+            break
+        version -= 1
+    raise LakeError(
+        f"{target}@{dataset.version} carries no Headwater record",
+        hint="it was written by another program; ingest it instead of copying it into the lake",
+    )
+
+
+def _reader(batches: Batches, schema: pa.Schema | None) -> pa.RecordBatchReader:
+    if isinstance(batches, pa.RecordBatchReader):
+        return batches
+    if isinstance(batches, pa.Table):
+        return batches.to_reader()
+    if isinstance(batches, pa.RecordBatch):
+        return pa.RecordBatchReader.from_batches(batches.schema, [batches])
+    if schema is None:
+        raise UsageError("got an iterable of batches without a schema", hint="pass schema=…")
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _digested(reader: pa.RecordBatchReader, digest: ContentDigest) -> pa.RecordBatchReader:
+    """The same batches, counted into ``digest`` as they pass."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            digest.add(batch)
+            yield batch
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+
+def _cast(reader: pa.RecordBatchReader, schema: pa.Schema, target: str) -> pa.RecordBatchReader:
+    if reader.schema.equals(schema):
+        return reader
+    missing = [name for name in schema.names if name not in reader.schema.names]
+    extra = [name for name in reader.schema.names if name not in schema.names]
+    if missing or extra:
+        raise UsageError(
+            f"rows for {target} have other columns: missing {missing}, unexpected {extra}",
+            hint=f"the table has {schema.names}; replace the table to change its columns",
+        )
+    batches = (batch.select(schema.names).cast(schema) for batch in reader)
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _chain(schema: pa.Schema, first: Iterable[pa.RecordBatch], second: Iterable[pa.RecordBatch] | None) -> pa.RecordBatchReader:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from first
+        yield from second or ()
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _unique(keys: pa.Array | pa.ChunkedArray | None) -> pa.Array:
+    if keys is None:
+        return pa.array([], pa.binary(16))
+    unique = pc.unique(keys)
+    return unique.combine_chunks() if isinstance(unique, pa.ChunkedArray) else unique
+
+
+def _without(batches: Iterable[pa.RecordBatch], gone: pa.Array, key: str) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch.filter(pc.invert(pc.is_in(batch[key], value_set=gone)))
+
+
+def _delete_rows(dataset: lance.LanceDataset, gone: pa.Array, key: str, digest: ContentDigest) -> tuple[list[Any], list[int]]:
+    """Mark rows as deleted (files only, no commit) and take them out of the digest."""
+    updated, removed = [], []
+    if not len(gone):
+        return updated, removed
+    predicate = in_list(key, gone)
+    hit: set[int] = set()
+    for batch in dataset.scanner(filter=predicate, with_row_address=True, batch_size=512).to_batches():
+        addresses = batch.column("_rowaddr").to_numpy()
+        hit.update((addresses >> 32).tolist())
+        digest.subtract(batch.select(dataset.schema.names))
+    for fragment in dataset.get_fragments():
+        if fragment.fragment_id in hit:
+            rest = fragment.delete(predicate)
+            removed.append(fragment.fragment_id) if rest is None else updated.append(rest)
+    return updated, removed
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+__all__ = ["Lake", "TableRef", "TableVersion"]
