@@ -35,14 +35,14 @@ _U64 = (1 << 64) - 1
 _INTEGER = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
 
 
-@numba.njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, inline="always")
 def _mix(value):  # type: ignore[no-untyped-def]
     value = (value ^ (value >> np.uint64(30))) * _MIX_1
     value = (value ^ (value >> np.uint64(27))) * _MIX_2
     return value ^ (value >> np.uint64(31))
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _fold_column(rows, cells, seed_high, seed_low):  # type: ignore[no-untyped-def]
     """Add one column's cells, keyed by its name and type, into the rows."""
     for i in range(rows.shape[0]):
@@ -51,7 +51,7 @@ def _fold_column(rows, cells, seed_high, seed_low):  # type: ignore[no-untyped-d
         rows[i, 1] += _mix(cells[i, 1] ^ seed_low ^ (high * _LANE))
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _close_rows(rows):  # type: ignore[no-untyped-def]
     """Mix each row's sum once more, so that cells of different rows cannot trade places."""
     for i in range(rows.shape[0]):
@@ -208,7 +208,7 @@ def _as_unsigned(array: pa.Array) -> npt.NDArray[np.unsignedinteger] | None:
     """Fixed-width values of up to 64 bits as unsigned integers of their width, floats normalized."""
     kind = array.type
     if pa.types.is_boolean(kind):
-        return array.cast(pa.uint8()).fill_null(0).to_numpy(zero_copy_only=False)
+        return np.asarray(array.cast(pa.uint8()).fill_null(0).to_numpy(zero_copy_only=False))
     if not pa.types.is_primitive(kind) or kind.bit_width > 64:
         return None
     if array.null_count and not pa.types.is_floating(kind):
@@ -217,7 +217,7 @@ def _as_unsigned(array: pa.Array) -> npt.NDArray[np.unsignedinteger] | None:
         values = np.array(array.fill_null(0.0).to_numpy(zero_copy_only=False))
         values += values.dtype.type(0)  # -0.0 + 0.0 is 0.0
         values[np.isnan(values)] = np.nan  # one NaN pattern
-        return values.view(f"u{kind.bit_width // 8}")
+        return np.asarray(values.view(f"u{kind.bit_width // 8}"))
     return np.asarray(array.view(_INTEGER[kind.bit_width]).to_numpy(zero_copy_only=False))
 
 

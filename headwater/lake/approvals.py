@@ -37,7 +37,8 @@ APPROVALS_SCHEMA = pa.schema(
         "at": pa.timestamp("us", tz="UTC"),
     }
 )
-"""Columns of ``<schema>.approvals``; ``closure``, ``suites`` and ``dbt_tests`` hold JSON lists."""
+"""Columns of ``<schema>.approvals``; ``closure``, ``suites`` and ``dbt_tests`` hold JSON lists.
+``dbt_tests`` is null when they were left out, ``revokes`` is null for an approval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +46,15 @@ class Approval:
     """One approval as recorded.
 
     ``closure`` lists what the version was built from, ``suites`` the suites that held (name, digest,
-    number of expectations), ``dbt_tests`` the tests that passed, ``record`` the table it stands in.
+    number of expectations), ``dbt_tests`` the tests that passed (``None`` when they were left out),
+    ``record`` the table it stands in.
     """
 
     approval_id: str
     table: TableRef
     closure: tuple[TableRef, ...] = ()
     suites: tuple[dict[str, Any], ...] = ()
-    dbt_tests: tuple[dict[str, Any], ...] = ()
+    dbt_tests: tuple[dict[str, Any], ...] | None = None
     who: str
     why: str
     at: datetime
@@ -64,11 +66,15 @@ class Approval:
             **self.table.to_dict(),
             "closure": [ref.to_dict() for ref in self.closure],
             "suites": list(self.suites),
-            "dbt_tests": list(self.dbt_tests),
+            "dbt_tests": None if self.dbt_tests is None else list(self.dbt_tests),
             "who": self.who,
             "why": self.why,
             "at": self.at.isoformat(),
         }
+
+    def to_json(self) -> str:
+        """The record as JSON text; ``to_dict`` gives the object."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
 
 
 def record_tables(lake: Lake, name: str) -> list[str]:
@@ -103,7 +109,7 @@ def _approval(row: dict[str, Any], record: str) -> Approval:
         table=TableRef(name=row["table"], version=row["version"], digest=row["content_digest"]),
         closure=tuple(TableRef.from_dict(ref) for ref in json.loads(row["closure"] or "[]")),
         suites=tuple(json.loads(row["suites"] or "[]")),
-        dbt_tests=tuple(json.loads(row["dbt_tests"] or "[]")),
+        dbt_tests=None if row["dbt_tests"] is None else tuple(json.loads(row["dbt_tests"])),
         who=row["who"],
         why=row["why"],
         at=row["at"],

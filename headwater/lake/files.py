@@ -98,9 +98,7 @@ class ObjectFiles:
             raise MissingExtra.of("obstore", "s3") from error
         self._obstore: Any = obstore
         # Lance and obstore share the Rust object_store crate and so its option names.
-        options = {
-            key: value for key, value in storage_options.items() if not key.startswith("allow_http")
-        }
+        options = {key: value for key, value in storage_options.items() if not key.startswith("allow_http")}
         client = {"allow_http": True} if storage_options.get("allow_http") == "true" else None
         self._store: Any = obstore.store.from_url(uri, config=options or None, client_options=client)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ os.environ.setdefault("LANCE_LOG", "error")  # Lance warns on stderr about every
 
 import lance
 import pyarrow as pa
-import pyarrow.compute as pc
 from lance.fragment import write_fragments
 
 from headwater.digest import ContentDigest
@@ -23,7 +22,18 @@ from headwater.lake.files import open_files
 from headwater.lake.lease import JOIN_VARIABLE, Lease, lease_of
 from headwater.lake.names import RAW_SCHEMA, check_name, qualified
 from headwater.lake.provenance import Provenance, TableRef, VersionFacts
-from headwater.lake.table import Table, in_list
+from headwater.lake.records import facts_of, recorded
+from headwater.lake.rows import (
+    Batches,
+    as_reader,
+    cast_rows,
+    chain,
+    delete_rows,
+    digested,
+    unique_keys,
+    without,
+)
+from headwater.lake.table import Table
 
 FORMAT_VERSION = 1
 """Version of this layout: where tables lie, what their properties hold, how digests are made."""
@@ -38,8 +48,6 @@ DELETE_BY_FILTER_ROWS = 20_000
 cheaper than a filter of megabytes and leaves no holes."""
 
 WAIT_SECONDS = 60.0
-
-Batches = pa.RecordBatchReader | pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]
 
 
 class TableVersion(Table):
@@ -123,7 +131,7 @@ class Lake:
 
             version = approved_ref(self, found).version
         dataset = self._open(found, version)
-        return Table(found, dataset, _facts(dataset, found))
+        return Table(found, dataset, facts_of(dataset, found))
 
     def resolve(self, name: str) -> str:
         """Return the qualified name a read of ``name`` would open; its own schema when nothing is there."""
@@ -138,7 +146,7 @@ class Lake:
     def _version_rows(self, name: str) -> Iterator[dict[str, Any]]:
         dataset = self._open(name)
         for entry in dataset.versions():
-            facts = _recorded(dataset, int(entry["version"]))
+            facts = recorded(dataset, int(entry["version"]))
             if facts is not None:
                 yield {
                     "table": name,
@@ -156,7 +164,9 @@ class Lake:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def lease(self, schema: str | None = None, *, purpose: str = "write", wait_seconds: float | None = None) -> contextlib.AbstractContextManager[None]:
+    def lease(
+        self, schema: str | None = None, *, purpose: str = "write", wait_seconds: float | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """Hold the one-writer lease of a schema for a block; every write takes it by itself."""
         wait = self.wait_seconds if wait_seconds is None else wait_seconds
         return self._lease(schema or self.schema).hold(purpose=purpose, wait_seconds=wait)
@@ -192,16 +202,16 @@ class Lake:
         if mode not in ("replace", "append"):
             raise UsageError(f"got mode {mode!r}", hint="expected 'replace' or 'append'")
         target = qualified(name, self.schema)
-        reader = _reader(batches, schema)
+        reader = as_reader(batches, schema)
         with self._writing(target) as lease:
             current = self._open_or_none(target)
             digest = ContentDigest()
             appending = mode == "append" and current is not None
-            if appending:
-                facts = _facts(current, target)
+            if appending and current is not None:
+                facts = facts_of(current, target)
                 digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
-                reader = _cast(reader, current.schema, target)
-            operation = self._write_files(target, _digested(reader, digest), current, appending)
+                reader = cast_rows(reader, current.schema, target)
+            operation = self._write_files(target, digested(reader, digest), current, appending)
             return self._commit(target, operation, current, provenance, digest, lease)
 
     def update(
@@ -221,24 +231,26 @@ class Lake:
         target = qualified(name, self.schema)
         with self._writing(target) as lease:
             current = self._open(target)
-            facts = _facts(current, target)
+            facts = facts_of(current, target)
             digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
-            added = _cast(_reader(add, current.schema), current.schema, target) if add is not None else None
-            gone = _unique(remove)
+            added = (
+                cast_rows(as_reader(add, current.schema), current.schema, target) if add is not None else None
+            )
+            gone = unique_keys(remove)
             if len(gone) > DELETE_BY_FILTER_ROWS:
-                kept = _without(Table(target, current, facts).scan(), gone, key)
+                kept = without(Table(target, current, facts).scan(), gone, key)
                 digest = ContentDigest()
-                both = _chain(current.schema, kept, added)
-                operation = self._write_files(target, _digested(both, digest), current, appending=False)
+                both = chain(current.schema, kept, added)
+                operation = self._write_files(target, digested(both, digest), current, appending=False)
                 return self._commit(target, operation, current, provenance, digest, lease)
             new: list[Any] = []
             if added is not None:
-                new = self._write_rows(target, _digested(added, digest), current)
-            updated, removed = _delete_rows(current, gone, key, digest)
-            if not new and not updated and not removed:
-                version = TableVersion(target, current, facts)
-                version.changed = False
-                return version
+                new = self._write_rows(target, digested(added, digest), current)
+            updated, removed = delete_rows(current, gone, key, digest)
+            if not (new or updated or removed):
+                same = TableVersion(target, current, facts)
+                same.changed = False
+                return same
             operation = lance.LanceOperation.Update(
                 removed_fragment_ids=removed, updated_fragments=updated, new_fragments=new, fields_modified=[]
             )
@@ -249,7 +261,7 @@ class Lake:
         target = qualified(name, self.schema)
         with self._writing(target) as lease:
             current = self._open(target)
-            facts = _facts(current, target)
+            facts = facts_of(current, target)
             digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
             return self._commit(target, lance.LanceOperation.Append([]), current, provenance, digest, lease)
 
@@ -266,7 +278,7 @@ class Lake:
         target = qualified(name, self.schema)
         with self._writing(target) as lease:
             dataset = self._open(target)
-            facts = _facts(dataset, target)
+            facts = facts_of(dataset, target)
             indexed = [i for i in dataset.list_indices() if i["fields"] == [column]]
             if indexed:
                 dataset.optimize.optimize_indices()
@@ -283,7 +295,7 @@ class Lake:
         target = qualified(name, self.schema)
         with self._writing(target) as lease:
             dataset = self._open(target)
-            facts = _facts(dataset, target)
+            facts = facts_of(dataset, target)
             dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
             dataset = self._open(target)
             if dataset.list_indices():
@@ -379,7 +391,9 @@ class Lake:
                 return None
             raise LakeError(f"cannot open {target} in lake {self.uri}: {_first_line(error)}") from error
 
-    def _write_files(self, target: str, reader: pa.RecordBatchReader, current: lance.LanceDataset | None, appending: bool) -> Any:
+    def _write_files(
+        self, target: str, reader: pa.RecordBatchReader, current: lance.LanceDataset | None, appending: bool
+    ) -> Any:
         transaction = write_fragments(
             reader,
             self._path(target),
@@ -392,7 +406,9 @@ class Lake:
         )
         return transaction.operation
 
-    def _write_rows(self, target: str, reader: pa.RecordBatchReader, current: lance.LanceDataset) -> list[Any]:
+    def _write_rows(
+        self, target: str, reader: pa.RecordBatchReader, current: lance.LanceDataset
+    ) -> list[Any]:
         return list(
             write_fragments(
                 reader,
@@ -449,7 +465,7 @@ class Lake:
     def _repeat_record(self, target: str, facts: VersionFacts, lease: Lease) -> None:
         lease.assert_held()
         dataset = self._open(target)
-        if _recorded(dataset, int(dataset.version)) is not None:
+        if recorded(dataset, int(dataset.version)) is not None:
             return
         transaction = lance.Transaction(
             read_version=int(dataset.version),
@@ -476,121 +492,6 @@ _VERSIONS = pa.schema(
         "created_at": pa.timestamp("us"),
     }
 )
-
-
-def _recorded(dataset: lance.LanceDataset, version: int) -> VersionFacts | None:
-    try:
-        transaction = dataset.read_transaction(version)
-    except (OSError, ValueError, TypeError):  # TypeError: see _same_rows
-        return None
-    return VersionFacts.from_properties(transaction.transaction_properties) if transaction else None
-
-
-def _same_rows(dataset: lance.LanceDataset, version: int) -> bool:
-    """True for an index or a compaction: the version holds the rows of the one below it."""
-    try:
-        transaction = dataset.read_transaction(version)
-    except TypeError:
-        # pylance 14.0.2 cannot build a Rewrite that moved an index in Python; nothing else raises this.
-        return True
-    return transaction is not None and isinstance(
-        transaction.operation, lance.LanceOperation.CreateIndex | lance.LanceOperation.Rewrite
-    )
-
-
-def _facts(dataset: lance.LanceDataset, target: str) -> VersionFacts:
-    """The record of a version, or of the one before it when this is an index or a compaction.
-
-    A crash between maintenance and its closing commit leaves such a version on top: its rows are
-    those of the version below, so that record still holds.
-    """
-    version = int(dataset.version)
-    while version > 0:
-        facts = _recorded(dataset, version)
-        if facts is not None:
-            return facts
-        if not _same_rows(dataset, version):
-            break
-        version -= 1
-    raise LakeError(
-        f"{target}@{dataset.version} carries no Headwater record",
-        hint="it was written by another program; ingest it instead of copying it into the lake",
-    )
-
-
-def _reader(batches: Batches, schema: pa.Schema | None) -> pa.RecordBatchReader:
-    if isinstance(batches, pa.RecordBatchReader):
-        return batches
-    if isinstance(batches, pa.Table):
-        return batches.to_reader()
-    if isinstance(batches, pa.RecordBatch):
-        return pa.RecordBatchReader.from_batches(batches.schema, [batches])
-    if schema is None:
-        raise UsageError("got an iterable of batches without a schema", hint="pass schema=…")
-    return pa.RecordBatchReader.from_batches(schema, batches)
-
-
-def _digested(reader: pa.RecordBatchReader, digest: ContentDigest) -> pa.RecordBatchReader:
-    """The same batches, counted into ``digest`` as they pass."""
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in reader:
-            digest.add(batch)
-            yield batch
-
-    return pa.RecordBatchReader.from_batches(reader.schema, batches())
-
-
-def _cast(reader: pa.RecordBatchReader, schema: pa.Schema, target: str) -> pa.RecordBatchReader:
-    if reader.schema.equals(schema):
-        return reader
-    missing = [name for name in schema.names if name not in reader.schema.names]
-    extra = [name for name in reader.schema.names if name not in schema.names]
-    if missing or extra:
-        raise UsageError(
-            f"rows for {target} have other columns: missing {missing}, unexpected {extra}",
-            hint=f"the table has {schema.names}; replace the table to change its columns",
-        )
-    batches = (batch.select(schema.names).cast(schema) for batch in reader)
-    return pa.RecordBatchReader.from_batches(schema, batches)
-
-
-def _chain(schema: pa.Schema, first: Iterable[pa.RecordBatch], second: Iterable[pa.RecordBatch] | None) -> pa.RecordBatchReader:
-    def batches() -> Iterator[pa.RecordBatch]:
-        yield from first
-        yield from second or ()
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def _unique(keys: pa.Array | pa.ChunkedArray | None) -> pa.Array:
-    if keys is None:
-        return pa.array([], pa.binary(16))
-    unique = pc.unique(keys)
-    return unique.combine_chunks() if isinstance(unique, pa.ChunkedArray) else unique
-
-
-def _without(batches: Iterable[pa.RecordBatch], gone: pa.Array, key: str) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield batch.filter(pc.invert(pc.is_in(batch[key], value_set=gone)))
-
-
-def _delete_rows(dataset: lance.LanceDataset, gone: pa.Array, key: str, digest: ContentDigest) -> tuple[list[Any], list[int]]:
-    """Mark rows as deleted (files only, no commit) and take them out of the digest."""
-    updated, removed = [], []
-    if not len(gone):
-        return updated, removed
-    predicate = in_list(key, gone)
-    hit: set[int] = set()
-    for batch in dataset.scanner(filter=predicate, with_row_address=True, batch_size=512).to_batches():
-        addresses = batch.column("_rowaddr").to_numpy()
-        hit.update((addresses >> 32).tolist())
-        digest.subtract(batch.select(dataset.schema.names))
-    for fragment in dataset.get_fragments():
-        if fragment.fragment_id in hit:
-            rest = fragment.delete(predicate)
-            removed.append(fragment.fragment_id) if rest is None else updated.append(rest)
-    return updated, removed
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,413 @@
+"""Rules decide, decisions are kept (contract C3).
+
+A curated model returns every candidate of its base table with one boolean column per rule, named
+``keep__<rule>``. :func:`route` sends each candidate to one of two places: the table, when every rule
+is true, or ``decisions``, with the rules that failed and the rules whose answer is unknown (NULL).
+Decisions are written first and named by the table's commit, so that there is one commit point: a
+build killed in between leaves rows that no version names and no reader counts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from headwater.digest import ContentDigest
+from headwater.errors import ConservationError, UnknownName, UsageError
+from headwater.lake import Lake, Provenance, Table, TableVersion
+from headwater.sql import run
+
+PREFIX = "keep__"
+
+DECISIONS = pa.schema(
+    {
+        "build_id": pa.string(),
+        "table": pa.string(),
+        "doc_id": pa.binary(16),
+        "failed": pa.list_(pa.string()),
+        "unknown": pa.list_(pa.string()),
+    }
+)
+RULES = pa.schema(
+    {
+        "build_id": pa.string(),
+        "table": pa.string(),
+        "rule": pa.string(),
+        "expression": pa.string(),
+        "description": pa.string(),
+        "on_null": pa.string(),
+        "max_unknown": pa.float64(),
+        "columns": pa.list_(pa.string()),
+        "num_failed": pa.int64(),
+        "num_unknown": pa.int64(),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule of a curated model; ``columns`` are the names its expression mentions."""
+
+    name: str
+    expression: str = ""
+    description: str = ""
+    on_null: str = "quarantine"
+    max_unknown: float | None = None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routed:
+    """What a routed build published, and how the candidates split."""
+
+    version: TableVersion
+    num_candidates: int
+    num_kept: int
+    num_dropped: int
+    num_unknown: int
+
+
+def rule_names(columns: Iterable[str]) -> list[str]:
+    """Names of the rules among a query's columns, without the prefix, in their order."""
+    return [name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX)]
+
+
+def parse_rules(
+    con: duckdb.DuckDBPyConnection, sql: str | None, names: Sequence[str], documented: Mapping[str, Any]
+) -> list[Rule]:
+    """Describe the rules of a model: expression from its SQL, reason and NULL policy from its ``.yml``.
+
+    Parameters
+    ----------
+    sql:
+        The compiled query, or ``None`` for a Python model (its expressions stay empty).
+    documented:
+        Column name to ``{"description": str, "meta": {"on_null": str, "max_unknown": float}}``.
+    """
+    expressions = _expressions(con, sql) if sql else {}
+    rules = []
+    for name in names:
+        entry = documented.get(PREFIX + name, {})
+        meta = entry.get("meta", {})
+        expression, columns = expressions.get(PREFIX + name, ("", ()))
+        rules.append(
+            Rule(
+                name=name,
+                expression=expression,
+                description=" ".join(entry.get("description", "").split()),
+                on_null=meta.get("on_null", "quarantine"),
+                max_unknown=meta.get("max_unknown"),
+                columns=tuple(columns),
+            )
+        )
+    return rules
+
+
+def route(
+    con: duckdb.DuckDBPyConnection,
+    relation: str,
+    *,
+    lake: Lake,
+    name: str,
+    base: Table,
+    rules: Sequence[Rule],
+    provenance: Provenance,
+    select_kept: Callable[[str], pa.RecordBatchReader],
+) -> Routed:
+    """Publish the rows of ``relation`` that pass every rule as table ``name``, and decisions on the rest.
+
+    Parameters
+    ----------
+    relation:
+        A table on ``con`` that holds every candidate once, with ``doc_id`` as UUID.
+    base:
+        The declared base table whose documents must all be accounted for.
+    select_kept:
+        Given a condition, streams the rows of ``relation`` that meet it, as they are to be stored.
+
+    Raises
+    ------
+    ConservationError
+        A document of the base table is missing from the candidates, doubled, or unknown to it.
+    """
+    num_candidates = _assert_conserved(con, relation, base, name)
+    short = name.rpartition(".")[2]
+    decided = _decisions_query(relation, rules)
+    run(con, f"create or replace temp table _hw_decided as {decided}")
+    counts = _rule_counts(con, rules)
+    ((num_dropped, num_unknown),) = run(
+        con, "select count(*), count(*) filter (len(unknown) > 0 and len(failed) = 0) from _hw_decided"
+    )
+
+    digest = ContentDigest()
+    schema_name = name.partition(".")[0]
+    rows = con.sql(
+        f"""select {_literal(provenance.build_id)} as build_id, {_literal(short)} as "table",
+                   doc_id::blob as doc_id, failed, unknown
+            from _hw_decided order by doc_id"""
+    ).to_arrow_reader(65_536)
+    lake.write(f"{schema_name}.decisions", _counted(rows, digest), mode="append", provenance=provenance)
+    lake.write(
+        f"{schema_name}.rules",
+        _rule_rows(rules, counts, provenance.build_id, short),
+        mode="append",
+        provenance=provenance,
+    )
+    extra = {
+        **provenance.extra,
+        "candidates": base.name,
+        "num_candidates": num_candidates,
+        "num_unknown": num_unknown,
+        "decisions": {"build_id": provenance.build_id, "count": digest.num_rows, "digest": digest.hex()},
+    }
+    kept = select_kept(_all_true(rules))
+    version = lake.write(
+        name,
+        kept,
+        provenance=Provenance(**{**provenance.__dict__, "extra": extra}),
+    )
+    run(con, "drop table _hw_decided")
+    if version.num_rows + num_dropped != num_candidates:
+        raise ConservationError(
+            f"{name}: {version.num_rows} kept and {num_dropped} decided do not make {num_candidates} candidates"
+        )
+    return Routed(
+        version=version,
+        num_candidates=num_candidates,
+        num_kept=version.num_rows,
+        num_dropped=num_dropped,
+        num_unknown=num_unknown,
+    )
+
+
+def named_decisions(lake: Lake, schema: str) -> set[tuple[str, str]]:
+    """``(build_id, table)`` of all decisions that some version of a curated table names."""
+    named = set()
+    for table in lake.tables(schema):
+        for row in lake.versions(f"{schema}.{table}").to_pylist():
+            if "decisions" in json.loads(row["extra"]):
+                named.add((row["build_id"], table))
+    return named
+
+
+def drop_orphans(lake: Lake, schema: str) -> int:
+    """Delete the decisions and rules of builds that died before their commit; return how many rows."""
+    dropped = 0
+    named = named_decisions(lake, schema)
+    for system in ("decisions", "rules"):
+        if system not in lake.tables(schema):
+            continue
+        table = lake.table(f"{schema}.{system}")
+
+        def kept(table: Table = table) -> Iterator[pa.RecordBatch]:
+            for batch in table.scan():
+                pairs = zip(batch["build_id"].to_pylist(), batch["table"].to_pylist(), strict=True)
+                yield batch.filter(pa.array([pair in named for pair in pairs], pa.bool_()))
+
+        with lake.lease(schema, purpose="drops orphaned decisions"):
+            version = lake.write(table.name, kept(), schema=table.schema)
+        dropped += table.num_rows - version.num_rows
+    return dropped
+
+
+def explain_error(
+    error: duckdb.Error, sql: str, model: str, columns: Mapping[str, Sequence[str]]
+) -> UsageError:
+    """Turn DuckDB's refusal of a model into a message that names model, rule, position and near names.
+
+    ``columns`` maps the model's inputs to their columns.
+    """
+    text = str(error)
+    at = _position(text, sql)
+    rule = _rule_at(sql, at)
+    place = f"model {model!r}" + (f", rule {rule!r}" if rule else "")
+    if at is not None:
+        line = sql.count("\n", 0, at) + 1
+        place += f", line {line}, column {at - (sql.rfind(chr(10), 0, at) + 1) + 1} of the compiled SQL"
+    missing = re.search(r'(?:Referenced column|column) "([^"]+)" not found', text)
+    if missing:
+        if missing[1].lower() == "text":
+            return UsageError(
+                f"{place} reads the text column, which set models do not see",
+                hint="compute signals in a row-wise model (meta: {rows_of: <table>}) and join those",
+            )
+        known = sorted({c for names in columns.values() for c in names})
+        found = UnknownName.of("column", missing[1], known)
+        return UsageError(f"{place}: {found.message}", hint=found.hint)
+    reason = text.split("\n\n")[0].strip()
+    return UsageError(
+        f"{place}: {reason}", hint="see the compiled SQL with `dbt compile --select " + model + "`"
+    )
+
+
+# -- inside ---------------------------------------------------------------------------------------
+
+
+def _quoted(rule: Rule) -> str:
+    return '"' + (PREFIX + rule.name).replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _all_true(rules: Sequence[Rule]) -> str:
+    return " and ".join(f"{_quoted(rule)} is true" for rule in rules)
+
+
+def _decisions_query(relation: str, rules: Sequence[Rule]) -> str:
+    failed = ", ".join(f"case when {_quoted(r)} is false then {_literal(r.name)} end" for r in rules)
+    unknown = ", ".join(f"case when {_quoted(r)} is null then {_literal(r.name)} end" for r in rules)
+    return f"""
+        select doc_id,
+               list_filter([{failed}], lambda x: x is not null) as failed,
+               list_filter([{unknown}], lambda x: x is not null) as unknown
+        from {relation} where not ({_all_true(rules)})"""
+
+
+def _rule_counts(con: duckdb.DuckDBPyConnection, rules: Sequence[Rule]) -> dict[str, tuple[int, int]]:
+    counts = dict.fromkeys((rule.name for rule in rules), (0, 0))
+    for side in (0, 1):
+        column = ("failed", "unknown")[side]
+        for rule, count in run(
+            con, f"select rule, count(*) from (select unnest({column}) as rule from _hw_decided) group by 1"
+        ):
+            failed, unknown = counts[rule]
+            counts[rule] = (count, unknown) if side == 0 else (failed, count)
+    return counts
+
+
+def _rule_rows(
+    rules: Sequence[Rule], counts: Mapping[str, tuple[int, int]], build_id: str, table: str
+) -> pa.Table:
+    rows = [
+        {
+            "build_id": build_id,
+            "table": table,
+            "rule": rule.name,
+            "expression": rule.expression,
+            "description": rule.description,
+            "on_null": rule.on_null,
+            "max_unknown": rule.max_unknown,
+            "columns": list(rule.columns),
+            "num_failed": counts[rule.name][0],
+            "num_unknown": counts[rule.name][1],
+        }
+        for rule in rules
+    ]
+    return pa.Table.from_pylist(rows, RULES)
+
+
+def _assert_conserved(con: duckdb.DuckDBPyConnection, relation: str, base: Table, name: str) -> int:
+    con.register("_hw_base", base.dataset.scanner(columns=["doc_id"]).to_reader())
+    run(con, "create or replace temp table _hw_base_ids as select doc_id::uuid as doc_id from _hw_base")
+    con.unregister("_hw_base")
+    ((total, distinct),) = run(con, f"select count(*), count(distinct doc_id) from {relation}")
+    odd = "select count(*), min(doc_id)::varchar from"
+    (missing,) = run(con, f"{odd} _hw_base_ids anti join {relation} using (doc_id)")
+    (foreign,) = run(con, f"{odd} {relation} anti join _hw_base_ids using (doc_id)")
+    run(con, "drop table _hw_base_ids")
+    problems = []
+    if missing[0]:
+        problems.append(f"{missing[0]:,} documents of {base.name} are missing, e.g. {missing[1]}")
+    if total != distinct:
+        problems.append(f"{total - distinct:,} rows are doubled")
+    if foreign[0]:
+        problems.append(f"{foreign[0]:,} rows are not documents of {base.name}, e.g. {foreign[1]}")
+    if problems:
+        raise ConservationError(
+            f"{name} does not return every document of {base.name} exactly once: {'; '.join(problems)}",
+            hint="use left joins from the base table, on columns that are unique, and no `where` before the rules",
+        )
+    return int(total)
+
+
+def _counted(reader: pa.RecordBatchReader, digest: ContentDigest) -> pa.RecordBatchReader:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            batch = batch.cast(DECISIONS)
+            digest.add(batch)
+            yield batch
+
+    return pa.RecordBatchReader.from_batches(DECISIONS, batches())
+
+
+def _expressions(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, tuple[str, list[str]]]:
+    """Alias to (expression, column names), by DuckDB's own parser."""
+    ((serialized,),) = run(con, "select json_serialize_sql(?)", [sql])
+    tree = json.loads(serialized)
+    if tree.get("error"):
+        return {}
+    template = json.loads(run(con, "select json_serialize_sql('select 1')")[0][0])
+    result = {}
+    for node in _walk(tree):
+        alias = str(node.get("alias", ""))
+        if alias.startswith(PREFIX) and "class" in node:
+            template["statements"][0]["node"]["select_list"] = [{**node, "alias": ""}]
+            ((text,),) = run(con, "select json_deserialize_sql(?::json)", [json.dumps(template)])
+            names = {n["column_names"][-1] for n in _walk(node) if n.get("class") == "COLUMN_REF"}
+            names -= {str(p) for n in _walk(node) if n.get("class") == "LAMBDA" for p in _lambda_names(n)}
+            result[alias] = (_tidy(text), sorted(names))
+    return result
+
+
+def _lambda_names(node: Mapping[str, Any]) -> Iterator[str]:
+    yield from (n["column_names"][-1] for n in _walk(node.get("lhs")) if n.get("class") == "COLUMN_REF")
+
+
+def _tidy(statement: str) -> str:
+    text = re.sub(r"^\s*SELECT\s+", "", statement).strip()
+    return text[1:-1] if text.startswith("(") and _closes_at_end(text) else text
+
+
+def _closes_at_end(text: str) -> bool:
+    depth = 0
+    for index, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0:
+            return index == len(text) - 1
+    return False
+
+
+def _walk(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from _walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _walk(value)
+
+
+def _position(message: str, sql: str) -> int | None:
+    """Offset in ``sql`` of the caret in a DuckDB error message."""
+    found = re.search(r"^LINE (\d+): (.*)\n(\s*)\^", message, re.MULTILINE)
+    if not found:
+        return None
+    lines = sql.split("\n")
+    number = int(found[1]) - 1
+    if number >= len(lines):
+        return None
+    shown = found[2]
+    caret = len(found[3]) - len(f"LINE {found[1]}: ")
+    # DuckDB shortens long lines with "..." at either end.
+    if shown.startswith("..."):
+        start = lines[number].find(shown.strip(". ")[:40])
+        caret = caret - 3 + max(start, 0)
+    return sum(len(line) + 1 for line in lines[:number]) + max(caret, 0)
+
+
+def _rule_at(sql: str, at: int | None) -> str | None:
+    """The rule whose expression holds offset ``at``: the next ``as keep__…`` with no other alias between."""
+    if at is None:
+        return None
+    found = re.compile(rf"\bas\s+\"?{PREFIX}(\w+)", re.IGNORECASE).search(sql, at)
+    if found is None or re.search(r"\bfrom\b", sql[at : found.start()], re.IGNORECASE):
+        return None
+    return found[1]

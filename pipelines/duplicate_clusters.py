@@ -1,0 +1,13 @@
+"""One row per document: the cluster of near-duplicates it belongs to (its own id when it has no twin)."""
+
+from headwater.dbt_plugin import lake_table
+from headwater.dedup import total_clusters
+
+
+def model(dbt, session):
+    dbt.config(materialized="lance")
+    dbt.ref("near_duplicate_pairs")
+    documents = lake_table("raw.documents")
+    dbt.source("lake", "documents")
+    pairs = lake_table("near_duplicate_pairs")
+    return total_clusters(documents.scan(["doc_id"]), pairs.scan(), threshold=dbt.config.get("threshold"))
