@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -48,6 +49,8 @@ DELETE_BY_FILTER_ROWS = 20_000
 cheaper than a filter of megabytes and leaves no holes."""
 
 WAIT_SECONDS = 60.0
+
+_DISK_FULL = ("No space left", "os error 28", "File too large", "os error 27", "Disk quota")
 
 
 class TableVersion(Table):
@@ -279,8 +282,7 @@ class Lake:
         with self._writing(target) as lease:
             dataset = self._open(target)
             facts = facts_of(dataset, target)
-            indexed = [i for i in dataset.list_indices() if i["fields"] == [column]]
-            if indexed:
+            if any(index.field_names == [column] for index in dataset.describe_indices()):
                 dataset.optimize.optimize_indices()
             else:
                 dataset.create_scalar_index(column, "BTREE")
@@ -298,7 +300,7 @@ class Lake:
             facts = facts_of(dataset, target)
             dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
             dataset = self._open(target)
-            if dataset.list_indices():
+            if dataset.describe_indices():
                 dataset.optimize.optimize_indices()
             self._repeat_record(target, facts, lease)
             # Orphans of killed writers are safe to delete only because the lease is held.
@@ -349,8 +351,21 @@ class Lake:
             marker = json.dumps({"format": FORMAT_VERSION}).encode()
             self._files.put_new(FORMAT_FILE, marker)
         lease = self._lease(schema)
-        with lease.hold(purpose=f"writes {table}", wait_seconds=self.wait_seconds):
-            yield lease
+        # Threads share the lease, so they also queue for the table: two models of one build may both
+        # append to `decisions`.
+        with (
+            lease.hold(purpose=f"writes {table}", wait_seconds=self.wait_seconds),
+            _table_lock(self._absolute(), target),
+        ):
+            try:
+                yield lease
+            except OSError as error:
+                if not any(sign in str(error) for sign in _DISK_FULL):
+                    raise
+                raise LakeError(
+                    f"no space to write {target} in lake {self.uri}; nothing was published",
+                    hint="free space (the failed write's files go with the next `maintain`) and run again",
+                ) from error
 
     def _path(self, target: str) -> str:
         schema, _, table = target.partition(".")
@@ -492,6 +507,15 @@ _VERSIONS = pa.schema(
         "created_at": pa.timestamp("us"),
     }
 )
+
+
+_locks: dict[tuple[str, str], threading.RLock] = {}
+_locks_lock = threading.Lock()
+
+
+def _table_lock(place: str, target: str) -> threading.RLock:
+    with _locks_lock:
+        return _locks.setdefault((place, target), threading.RLock())
 
 
 def _first_line(error: BaseException) -> str:

@@ -23,8 +23,12 @@ def _same_rows(dataset: lance.LanceDataset, version: int) -> bool:
     except TypeError:
         # pylance 14.0.2 cannot build a Rewrite that moved an index in Python; nothing else raises this.
         return True
-    return transaction is not None and isinstance(
-        transaction.operation, lance.LanceOperation.CreateIndex | lance.LanceOperation.Rewrite
+    if transaction is None:
+        return False
+    operation = transaction.operation
+    # A bare BaseOperation is what pylance shows for the ReserveFragments before a Rewrite.
+    return type(operation) is lance.LanceOperation.BaseOperation or isinstance(
+        operation, lance.LanceOperation.CreateIndex | lance.LanceOperation.Rewrite
     )
 
 
@@ -38,6 +42,8 @@ def facts_of(dataset: lance.LanceDataset, target: str) -> VersionFacts:
     while version > 0:
         facts = recorded(dataset, version)
         if facts is not None:
+            if version != dataset.version and facts.num_rows != dataset.count_rows():
+                break
             return facts
         if not _same_rows(dataset, version):
             break

@@ -76,7 +76,7 @@ class Table:
     @cached_property
     def has_id_index(self) -> bool:
         """True when ``doc_id`` has a scalar index, so that point look-ups are cheap."""
-        return any("doc_id" in index["fields"] for index in self.dataset.list_indices())
+        return any(index.field_names == ["doc_id"] for index in self.dataset.describe_indices())
 
     def scan(
         self,
