@@ -386,13 +386,16 @@ def _walk(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def _position(message: str, sql: str) -> int | None:
-    """Offset in ``sql`` of the caret in a DuckDB error message."""
+    """Offset in ``sql`` of the caret in a DuckDB error message.
+
+    Every statement of a materialization puts the model's SQL on lines of its own, after its first.
+    """
     found = re.search(r"^LINE (\d+): (.*)\n(\s*)\^", message, re.MULTILINE)
     if not found:
         return None
     lines = sql.split("\n")
-    number = int(found[1]) - 1
-    if number >= len(lines):
+    number = int(found[1]) - 2
+    if not 0 <= number < len(lines):
         return None
     shown = found[2]
     caret = len(found[3]) - len(f"LINE {found[1]}: ")

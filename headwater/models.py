@@ -160,7 +160,7 @@ def _set_wise(
     session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec, frame: Any, provenance: Provenance
 ) -> tuple[TableVersion, str, str]:
     query = spec.sql if spec.sql is not None else _frame_query(con, frame, spec)
-    described = run(con, f"describe ({query})")
+    described = run(con, f"describe (\n{query}\n)")
     types = {str(row[0]): str(row[1]) for row in described}
     names = list(types)
     rules = decisions.rule_names(names)
@@ -173,7 +173,7 @@ def _set_wise(
         )
     if not rules:
         # Text rides through no sort (C2): only narrow results are ordered here.
-        rows = con.sql(f"select {stored} from ({query}) {order_by}").to_arrow_reader(65_536)
+        rows = con.sql(f"select {stored} from (\n{query}\n) {order_by}").to_arrow_reader(65_536)
         version = session.lake.write(spec.name, fixed_ids(rows, types), provenance=provenance)
         return version, "built", f"{version.num_rows:,} rows"
     if not spec.candidates:
@@ -182,7 +182,7 @@ def _set_wise(
             hint="add `meta: {candidates: <base table>}` to its config",
         )
     relation = f"_hw_result_{spec.name.replace('.', '_')}"
-    run(con, f"create or replace temp table {relation} as {query}")
+    run(con, f"create or replace temp table {relation} as\n{query}")
 
     def select_kept(condition: str) -> pa.RecordBatchReader:
         rows = con.sql(f"select {stored} from {relation} where {condition} {order_by}")
@@ -330,10 +330,10 @@ def run_batch(
     con.register("_hw_batch", batch)
     columns = sql_columns(batch.schema, with_text=True)
     run(con, f"create or replace temp view {ROWS_OF} as select {columns} from _hw_batch")
-    described = run(con, f"describe ({sql})")
+    described = run(con, f"describe (\n{sql}\n)")
     types = {str(row[0]): str(row[1]) for row in described}
     stored = stored_columns(types)
-    table = fixed_ids(con.sql(f"select {stored} from ({sql})").to_arrow_reader(65_536), types).read_all()
+    table = fixed_ids(con.sql(f"select {stored} from (\n{sql}\n)").to_arrow_reader(65_536), types).read_all()
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 

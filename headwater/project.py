@@ -81,6 +81,13 @@ class Project:
         }
 
 
+def package_dir() -> Path:
+    """Where Headwater's dbt macros are installed: what ``packages.yml`` names as a local package."""
+    here = Path(__file__).parent
+    installed = here / "_project" / "sql"
+    return installed if installed.is_dir() else here.parent / "sql"
+
+
 def _root(folder: Path) -> Path:
     for candidate in (folder, *folder.parents):
         if (candidate / "dbt_project.yml").is_file():

@@ -1,0 +1,178 @@
+"""``headwater demo``: the main job on the embedded corpus, as the commands a user would type.
+
+Each stage is one command in a process of its own, printed before it runs, timed, and measured.
+A stage whose inputs did not change says so and does nothing, so that a second run is short.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from headwater.errors import HeadwaterError
+
+if TYPE_CHECKING:
+    from headwater.project import Project
+
+TABLE = "python_textbook"
+RECIPE = "llama_1m_cpu"
+PROCESSES = 2
+SEQUENCE_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the demo; ``command`` as a user types it."""
+
+    title: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a stage cost: wall seconds, and the largest resident set of any of its processes in bytes."""
+
+    title: str
+    seconds: float
+    peak_bytes: int
+
+
+class StageFailed(HeadwaterError):
+    """A stage ended with an error, which it has printed itself."""
+
+    def __init__(self, stage: Stage, code: int) -> None:
+        super().__init__(f"stage {stage.title!r} ended with exit code {code}: {shlex.join(stage.command)}")
+        self.exit_code = code if code in (1, 2) else 1
+
+
+def stages(project: Project) -> list[Stage]:
+    """The commands, in order."""
+    recipe = (
+        f"torchrun --standalone --nproc-per-node {PROCESSES} trainer/train.py {RECIPE} "
+        f"--run-id demo --resume --lake {project.lake_uri}"
+    )
+    return [
+        Stage("ingest", ("headwater", "ingest", "python", "--sync")),
+        Stage("build", ("headwater", "build")),
+        Stage("check", ("headwater", "check", TABLE)),
+        Stage("approve", ("headwater", "approve", TABLE, "--why", "the demo's checks passed")),
+        Stage("pack", ("headwater", "pack", TABLE, "--sequence-length", str(SEQUENCE_LENGTH))),
+        Stage(
+            "approve order", ("headwater", "approve", "sequences", "--why", "packed from the approved table")
+        ),
+        Stage("train", tuple(shlex.split(recipe))),
+        Stage("trace", ("headwater", "trace", "--step", "10")),
+        Stage("report", ("headwater", "report", "--output", "report.html")),
+    ]
+
+
+def run(project: Project, console: Console) -> list[Measured]:
+    """Run every stage in the project's folder; raises ``StageFailed`` at the first that fails."""
+    return [_run_stage(stage, project, console) for stage in stages(project)]
+
+
+def _run_stage(stage: Stage, project: Project, console: Console) -> Measured:
+    console.print(f"\n[bold]$ {shlex.join(stage.command)}[/bold]", highlight=False)
+    sys.stdout.flush()
+    bin_dir = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        **project.environment(),
+        "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    started = time.perf_counter()
+    process = subprocess.Popen(stage.command, cwd=project.root, env=environment)
+    # wait4 and not wait: its usage covers the processes of this stage alone.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise StageFailed(stage, process.returncode)
+    scale = 1 if sys.platform == "darwin" else 1024
+    return Measured(stage.title, time.perf_counter() - started, usage.ru_maxrss * scale)
+
+
+def summarize(project: Project, measured: list[Measured], console: Console) -> None:
+    """Print the funnel, the approved versions, the loss curve in brief, the report, and what to try next."""
+    from headwater.report import funnel
+
+    lake = project.lake()
+    console.rule("what came out")
+    console.print(funnel(lake, TABLE).render())
+    console.print(_approved(project))
+    console.print(_losses(project))
+    console.print(_costs(measured))
+    console.print(f"report: [bold]{project.root / 'report.html'}[/bold] (one file, opens offline)")
+    console.print("try next:")
+    document = lake.table("decisions").scan(["doc_id"], filter=f"\"table\" = '{TABLE}'").read_next_batch()
+    identifier = document["doc_id"][0].as_py().hex()[:12] if document.num_rows else "<doc id>"
+    for command, reason in (
+        (f"headwater why {identifier}", "why one document is out"),
+        ("headwater trace --step 10", "which documents a training step saw"),
+        (
+            f"$EDITOR sql/models/curated/{TABLE}.sql && headwater build",
+            "change a rule; only what changed runs",
+        ),
+    ):
+        console.print(f"  [bold]{command}[/bold]   {reason}", highlight=False)
+
+
+def _approved(project: Project) -> Grid:
+    grid = Grid(title="approved", title_justify="left")
+    for heading in ("table", "version", "rows", "digest"):
+        grid.add_column(heading, justify="right" if heading in ("version", "rows") else "left")
+    lake = project.lake()
+    for name in (TABLE, "sequences"):
+        table = lake.table(name, version="approved")
+        grid.add_row(table.name, str(table.version), f"{table.num_rows:,}", table.digest[:16])
+    return grid
+
+
+def _losses(project: Project) -> Grid:
+    grid = Grid(title="training", title_justify="left")
+    for heading in ("step", "loss", "tokens/s"):
+        grid.add_column(heading, justify="right")
+    steps = (
+        project.lake()
+        .table("training_steps")
+        .to_arrow(["run_id", "step", "attempt", "loss", "tokens_per_second"])
+    )
+    rows = {
+        row["step"]: row
+        for row in sorted(steps.to_pylist(), key=lambda r: r["attempt"])
+        if row["run_id"] == "demo"
+    }
+    order = sorted(rows)
+    shown = order[:: max(1, len(order) // 8)] + order[-1:]
+    for step in dict.fromkeys(shown):
+        grid.add_row(str(step), f"{rows[step]['loss']:.3f}", f"{rows[step]['tokens_per_second']:,.0f}")
+    return grid
+
+
+def _costs(measured: list[Measured]) -> Grid:
+    grid = Grid(title="cost of each stage", title_justify="left")
+    for heading in ("stage", "seconds", "peak memory"):
+        grid.add_column(heading, justify="left" if heading == "stage" else "right")
+    for stage in measured:
+        grid.add_row(stage.title, f"{stage.seconds:.1f}", f"{stage.peak_bytes / 2**20:,.0f} MiB")
+    grid.add_section()
+    grid.add_row(
+        "all",
+        f"{sum(s.seconds for s in measured):.1f}",
+        f"{max((s.peak_bytes for s in measured), default=0) / 2**20:,.0f} MiB",
+    )
+    return grid
+
+
+def to_json(measured: list[Measured]) -> str:
+    return json.dumps([stage.__dict__ for stage in measured])
