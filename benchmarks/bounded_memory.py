@@ -1,0 +1,146 @@
+"""Every stage on a corpus larger than memory: peak resident set, spill, time, and bytes on disk.
+
+    python benchmarks/bounded_memory.py --gigabytes 10 --limit-mib 2048
+
+Makes the corpus from real files (``make_corpus.py``), runs each stage as the command a user types,
+in a process of its own whose resident set is sampled, and prints one table. Exit code 1 when a
+stage passed the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass
+class Row:
+    stage: str
+    seconds: float
+    peak_mib: float
+    """Largest anonymous (private) resident memory of the process tree: what a limit would count."""
+    spill_mib: float
+    code: int
+
+
+def tree(pid: int) -> list[int]:
+    found = [pid]
+    for process in found:
+        try:
+            children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        except OSError:
+            continue
+        found += [int(child) for child in children]
+    return found
+
+
+def resident(pid: int) -> int:
+    """Resident bytes of a process that are not shared file pages."""
+    total = 0
+    for process in tree(pid):
+        try:
+            fields = Path(f"/proc/{process}/statm").read_text().split()
+        except OSError:
+            continue
+        total += (int(fields[1]) - int(fields[2])) * PAGE
+    return total
+
+
+def folder_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            continue
+    return total
+
+
+def measure(stage: str, command: list[str], spill: Path, environment: dict[str, str]) -> Row:
+    started = time.perf_counter()
+    peak = {"rss": 0, "spill": 0}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.1):
+            peak["rss"] = max(peak["rss"], resident(process.pid))
+            peak["spill"] = max(peak["spill"], folder_bytes(spill))
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    code = process.wait()
+    done.set()
+    sampler.join()
+    return Row(stage, time.perf_counter() - started, peak["rss"] / 2**20, peak["spill"] / 2**20, code)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=10.0)
+    parser.add_argument("--limit-mib", type=float, default=2048.0)
+    parser.add_argument("--cluster", type=int, default=100_000, help="members of one near-duplicate cluster")
+    parser.add_argument("--folder", type=Path, default=Path("build/bounded_memory"))
+    parser.add_argument("--keep", action="store_true", help="keep the corpus and the lake")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+
+    folder: Path = arguments.folder.resolve()
+    corpus, lake, spill = folder / "corpus", folder / "lake", folder / "spill"
+    shutil.rmtree(lake, ignore_errors=True)
+    spill.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "HEADWATER_LAKE": str(lake),
+        "HEADWATER_SPILL": str(spill),
+        "HEADWATER_MEMORY": os.environ.get("HEADWATER_MEMORY", "768MB"),
+    }
+    headwater = [sys.executable, "-m", "headwater.cli"]
+    if not corpus.exists():
+        subprocess.run(
+            [sys.executable, str(HERE / "make_corpus.py"), str(corpus), "--gigabytes", str(arguments.gigabytes), "--cluster", str(arguments.cluster)],
+            check=True,
+        )
+    stages = [
+        ("ingest parquet", [*headwater, "ingest", "parquet", str(corpus / "parquet"), "--source", "bench"]),
+        ("ingest jsonl.zst", [*headwater, "ingest", "jsonl", str(corpus / "jsonl"), "--source", "bench_jsonl"]),
+        *((f"build {name}", [*headwater, "build", "--select", name]) for name in (
+            "license_policy license_policies license_concluded", "signals", "signatures", "near_duplicate_pairs",
+            "duplicate_clusters", "python_textbook",
+        )),
+        ("check", [*headwater, "check", "python_textbook"]),
+        ("approve", [*headwater, "approve", "python_textbook", "--why", "benchmark"]),
+        ("pack", [*headwater, "pack", "python_textbook", "--sequence-length", "2048", "--vocab-size", "32768"]),
+    ]
+    rows = []
+    for stage, command in stages:
+        row = measure(stage, command, spill, environment)
+        rows.append(row)
+        flag = "" if row.peak_mib <= arguments.limit_mib else "  OVER THE LIMIT"
+        print(f"{row.stage:<28} {row.seconds:8.1f} s {row.peak_mib:8.0f} MiB {row.spill_mib:8.0f} MiB spilled  exit {row.code}{flag}", flush=True)
+        if row.code not in (0, 1):
+            break
+    sizes = {"parquet-zstd + jsonl.zst in": folder_bytes(corpus), "raw.documents in the lake": folder_bytes(lake / "raw"), "all of the lake": folder_bytes(lake)}
+    for what, size in sizes.items():
+        print(f"{what:<28} {size / 1e9:8.2f} GB on disk")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"stages": [asdict(row) for row in rows], "bytes": sizes}, indent=1))
+    if not arguments.keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    return int(any(row.peak_mib > arguments.limit_mib for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
