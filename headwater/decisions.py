@@ -230,15 +230,16 @@ def explain_error(
     if at is not None:
         line = sql.count("\n", 0, at) + 1
         place += f", line {line}, column {at - (sql.rfind(chr(10), 0, at) + 1) + 1} of the compiled SQL"
-    missing = re.search(r'(?:Referenced column|column) "([^"]+)" not found', text)
+    missing = re.search(r'(?:Referenced column|column) "([^"]+)" not found|have a column named "([^"]+)"', text)
     if missing:
-        if missing[1].lower() == "text":
+        name = missing[1] or missing[2]
+        if name.lower() == "text":
             return UsageError(
                 f"{place} reads the text column, which set models do not see",
                 hint="compute signals in a row-wise model (meta: {rows_of: <table>}) and join those",
             )
         known = sorted({c for names in columns.values() for c in names})
-        found = UnknownName.of("column", missing[1], known)
+        found = UnknownName.of("column", name, known)
         return UsageError(f"{place}: {found.message}", hint=found.hint)
     reason = text.split("\n\n")[0].strip()
     return UsageError(

@@ -197,6 +197,8 @@ def _values(array: pa.Array) -> Cells:
         return _list(array.values.slice(first, last - first), offsets - first)
     numbers = _as_unsigned(array)
     if numbers is None:
+        if pa.types.is_decimal(kind) or pa.types.is_interval(kind):
+            array = array.view(pa.binary(kind.bit_width // 8))
         return xxh3_128(array)
     cells = np.empty((len(array), 2), dtype=np.uint64)
     cells[:, 0] = numbers

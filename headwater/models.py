@@ -215,8 +215,12 @@ def _frame_query(con: duckdb.DuckDBPyConnection, frame: Any, spec: ModelSpec) ->
     Polars has no UUID: ids come back as strings. ``doc_id``, and columns whose ``data_type`` the
     model's ``.yml`` gives as uuid, are read as ids again.
     """
+    name = f"_hw_frame_{spec.name.replace('.', '_')}"
     if isinstance(frame, duckdb.DuckDBPyRelation):
-        frame = frame.to_arrow_reader(65_536)
+        # Its connection is this one, which cannot stream it and run the next statement at once.
+        run(con, f"drop table if exists {name}")
+        frame.create(name)
+        return f"select * from {name}"
     collect = getattr(frame, "collect", None)
     if collect is not None and type(frame).__module__.startswith("polars"):
         frame = collect(engine="streaming")
@@ -228,18 +232,18 @@ def _frame_query(con: duckdb.DuckDBPyConnection, frame: Any, spec: ModelSpec) ->
             hint="return a Polars frame, an Arrow table, a RecordBatchReader or a DuckDB relation",
         )
     columns = sql_columns(frame.schema, with_text=True)
-    for name in frame.schema.names:
-        declared = str(spec.columns.get(name, {}).get("data_type") or "").lower() == "uuid"
-        if (name == "doc_id" or declared) and not is_id(frame.schema.field(name).type):
-            columns = re.sub(rf'(?<!:)"{name}"(?=,|$)', f'"{name}"::uuid as "{name}"', columns)
+    for column in frame.schema.names:
+        declared = str(spec.columns.get(column, {}).get("data_type") or "").lower() == "uuid"
+        if (column == "doc_id" or declared) and not is_id(frame.schema.field(column).type):
+            columns = re.sub(rf'(?<!:)"{column}"(?=,|$)', f'"{column}"::uuid as "{column}"', columns)
     if isinstance(frame, pa.RecordBatchReader):
         # A reader can be read once; the describe and the select below would read it twice.
         con.register("_hw_stream", frame)
-        run(con, f"create or replace temp table _hw_frame as select {columns} from _hw_stream")
+        run(con, f"create or replace temp table {name} as select {columns} from _hw_stream")
         con.unregister("_hw_stream")
-        return "select * from _hw_frame"
-    con.register("_hw_frame_arrow", frame)
-    return f"select {columns} from _hw_frame_arrow"
+        return f"select * from {name}"
+    con.register(f"{name}_arrow", frame)
+    return f"select {columns} from {name}_arrow"
 
 
 def _order_by(spec: ModelSpec, names: Sequence[str]) -> str:

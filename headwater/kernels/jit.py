@@ -122,3 +122,45 @@ def accumulate_stripes(typing: Any, lanes: Any, data: Any, position: Any, secret
         return context.get_dummy_value()
 
     return types.void(lanes, data, position, secret, at, count), codegen
+
+
+@intrinsic
+def lower_minima(typing: Any, values: Any, count: Any, a: Any, b: Any, at: Any, minima: Any) -> Any:
+    """``minima[at:at+16] = min(itself, a * x + b)`` over the first ``count`` uint64 ``values``, mod 2**64.
+
+    Sixteen minima stay in registers over the whole loop; the five arrays are contiguous uint64.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(64), 8)
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        count, at = (context.cast(builder, args[i], signature.args[i], types.int64) for i in (1, 4))
+
+        def data(index: int) -> Any:
+            return context.make_array(signature.args[index])(context, builder, args[index]).data
+
+        def pointer(index: int, half: int) -> Any:
+            place = builder.gep(data(index), [builder.add(at, i64(8 * half))])
+            return builder.bitcast(place, vector.as_pointer())
+
+        factors = [builder.load(pointer(2, half), align=8) for half in range(2)]
+        terms = [builder.load(pointer(3, half), align=8) for half in range(2)]
+        held = [cgutils.alloca_once_value(builder, builder.load(pointer(5, half), align=8)) for half in range(2)]
+        everywhere = ir.Constant(ir.VectorType(i32, 8), [0] * 8)
+        undefined = ir.Constant(vector, ir.Undefined)
+        base = data(0)
+        with cgutils.for_range(builder, count, intp=i64) as loop:
+            value = builder.load(builder.gep(base, [loop.index]))
+            spread = builder.shuffle_vector(
+                builder.insert_element(undefined, value, i32(0)), undefined, everywhere
+            )
+            for half in range(2):
+                hashed = builder.add(builder.mul(factors[half], spread), terms[half])
+                least = builder.load(held[half])
+                smaller = builder.icmp_unsigned("<", hashed, least)
+                builder.store(builder.select(smaller, hashed, least), held[half])
+        for half in range(2):
+            builder.store(builder.load(held[half]), pointer(5, half), align=8)
+        return context.get_dummy_value()
+
+    return types.void(values, count, a, b, at, minima), codegen

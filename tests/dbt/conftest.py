@@ -35,7 +35,7 @@ def lake(project: Path) -> hw.Lake:
 def dbt(project: Path) -> Dbt:
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "HEADWATER_PACKAGE": str(package_dir()), "NO_COLOR": "1", **environment}
-        command = [sys.executable, "-m", "dbt.cli.main", *arguments]
+        command = [str(Path(sys.executable).with_name("dbt")), *arguments]
         return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True)
 
     found = run("deps")

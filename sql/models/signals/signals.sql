@@ -25,8 +25,10 @@ select
     words.duplicate_line_share,
     words.duplicate_line_char_share,
     code.comment_line_share,
+    code.comment_char_share,
     code.blank_line_share,
     code.num_definitions,
+    code.num_functions,
     code.num_imports,
     code.is_generated
 from measured

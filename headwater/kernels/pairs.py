@@ -1,0 +1,188 @@
+"""Loops over pairs of documents: band keys, candidates in a bucket, exact Jaccard, connected components."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from headwater.kernels.jit import inline_kernel, kernel
+from headwater.kernels.shingles import mix
+
+Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+Minhashes = npt.NDArray[np.uint32]  # (rows, num_perm)
+
+_U = np.uint64
+_ROLL = _U(0x9E3779B97F4A7C15)
+
+
+@kernel
+def band_keys(minhash: Minhashes, bands: int, rows: int) -> Words:
+    """(rows of ``minhash``, bands): a 64-bit key of each band's number and its ``rows`` minima."""
+    keys = np.empty((minhash.shape[0], bands), dtype=np.uint64)
+    for i in range(minhash.shape[0]):
+        for band in range(bands):
+            key = _U(band + 1)
+            for k in range(band * rows, (band + 1) * rows):
+                key = mix(key * _ROLL + _U(minhash[i, k]))
+            keys[i, band] = key
+    return keys
+
+
+@inline_kernel
+def _agreeing(minhash, one, two):  # type: ignore[no-untyped-def]
+    total = np.int32(0)
+    for k in range(minhash.shape[1]):
+        total += np.int32(minhash[one, k] == minhash[two, k])
+    return total
+
+
+@inline_kernel
+def _promising(minhash, rows, sizes, a, b, least, threshold):  # type: ignore[no-untyped-def]
+    """Agreeing minima of two sets, or -1 where their sizes or signatures rule the threshold out."""
+    small, large = min(sizes[a], sizes[b]), max(sizes[a], sizes[b])
+    if small / large < threshold:  # Jaccard <= small / large
+        return np.int32(-1)
+    same = _agreeing(minhash, rows[a], rows[b])
+    return same if same >= least else np.int32(-1)
+
+
+@inline_kernel
+def _emit(pairs, count, a, b):  # type: ignore[no-untyped-def]
+    pairs[count, 0] = min(a, b)
+    pairs[count, 1] = max(a, b)
+    return count + 1
+
+
+@kernel
+def bucket_pairs(
+    keys: Words,
+    members: Ints,
+    start: int,
+    minhash: Minhashes,
+    rows: Ints,
+    sizes: Ints,
+    least: int,
+    threshold: float,
+    cap: int,
+    max_leaders: int,
+    window: int,
+    pairs: Ints,
+) -> tuple[int, int]:
+    """Candidate pairs of the buckets from ``start`` on, until ``pairs`` is full: (next start, pairs written).
+
+    ``keys`` ascending, ``members`` ascending within a key; ``rows[m]`` is the row of ``minhash`` and
+    ``sizes[m]`` the number of shingles of member m. A bucket of at most ``cap`` members gives all its pairs.
+    In a larger one each member meets the leaders so far, is paired with the two that agree best, and becomes
+    a leader itself where none reaches the threshold by estimate; and it is paired with ``window`` neighbors in
+    each of two orders by other minima than the bucket's. Pairs that sizes or signatures rule out are left out.
+    """
+    count = 0
+    leaders = np.empty(max_leaders, dtype=np.int64)
+    expected = threshold * minhash.shape[1]
+    at = start
+    while at < len(keys):
+        end = at + 1
+        while end < len(keys) and keys[end] == keys[at]:
+            end += 1
+        m = end - at
+        bound = m * (m - 1) // 2 if m <= cap else m * (2 + 2 * window)
+        if count + bound > len(pairs):
+            break
+        if m <= cap:
+            for i in range(at, end):
+                for j in range(i + 1, end):
+                    if _promising(minhash, rows, sizes, members[i], members[j], least, threshold) >= 0:
+                        count = _emit(pairs, count, members[i], members[j])
+        else:
+            num_leaders = 0
+            for i in range(at, end):
+                best = second = np.int32(-1)
+                first_leader = second_leader = np.int64(-1)
+                for k in range(num_leaders):
+                    same = _promising(minhash, rows, sizes, leaders[k], members[i], least, threshold)
+                    if same > best:
+                        second, second_leader = best, first_leader
+                        best, first_leader = same, leaders[k]
+                    elif same > second:
+                        second, second_leader = same, leaders[k]
+                if best >= 0:
+                    count = _emit(pairs, count, first_leader, members[i])
+                if second >= 0:
+                    count = _emit(pairs, count, second_leader, members[i])
+                if best < expected and num_leaders < max_leaders:
+                    leaders[num_leaders] = members[i]
+                    num_leaders += 1
+            order_keys = np.empty(m, dtype=np.uint64)
+            for turn in range(2):
+                # Which minima: by the key, so that each bucket that two twins share sorts them differently.
+                place = np.int64((keys[at] >> _U(16 * turn)) & _U(0xFFFF))
+                one = place % minhash.shape[1]
+                two = (place + 1 + place // minhash.shape[1]) % minhash.shape[1]
+                for i in range(m):
+                    row = rows[members[at + i]]
+                    order_keys[i] = (_U(minhash[row, one]) << _U(32)) | _U(minhash[row, two])
+                order = np.argsort(order_keys, kind="mergesort")
+                for i in range(m):
+                    for j in range(i + 1, min(i + 1 + window, m)):
+                        a, b = members[at + order[i]], members[at + order[j]]
+                        if _promising(minhash, rows, sizes, a, b, least, threshold) >= 0:
+                            count = _emit(pairs, count, a, b)
+        at = end
+    return at, count
+
+
+@kernel
+def jaccard(values: Words, starts: Ints, lengths: Ints, a: Ints, b: Ints, out: npt.NDArray[np.float64]) -> None:
+    """Exact similarity of the sets ``a[i]`` and ``b[i]``: ascending ``values[starts[s]:starts[s] + lengths[s]]``."""
+    for i in range(len(a)):
+        at, other = starts[a[i]], starts[b[i]]
+        end, other_end = at + lengths[a[i]], other + lengths[b[i]]
+        shared = 0
+        while at < end and other < other_end:
+            x, y = values[at], values[other]
+            shared += x == y
+            at += x <= y
+            other += y <= x
+        out[i] = shared / (lengths[a[i]] + lengths[b[i]] - shared)
+
+
+@kernel
+def find_ids(ids: Words, wanted: Words) -> Ints:
+    """Where each row of ``wanted`` stands in ``ids`` ((n, 2): high and low, ascending), or -1."""
+    found = np.empty(len(wanted), dtype=np.int64)
+    for i in range(len(wanted)):
+        high, low = wanted[i, 0], wanted[i, 1]
+        left, right = 0, len(ids)
+        while left < right:
+            middle = (left + right) // 2
+            if ids[middle, 0] < high or (ids[middle, 0] == high and ids[middle, 1] < low):
+                left = middle + 1
+            else:
+                right = middle
+        is_there = left < len(ids) and ids[left, 0] == high and ids[left, 1] == low
+        found[i] = left if is_there else -1
+    return found
+
+
+@inline_kernel
+def _root(parents, node):  # type: ignore[no-untyped-def]
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = parents[node]
+    return node
+
+
+@kernel
+def join_components(parents: Ints, a: Ints, b: Ints) -> None:
+    """Unite ``a[i]`` with ``b[i]``. A root is the smallest node of its component."""
+    for i in range(len(a)):
+        one, two = _root(parents, a[i]), _root(parents, b[i])
+        parents[max(one, two)] = min(one, two)
+
+
+@kernel
+def settle_components(parents: Ints) -> None:
+    """Point every node at its component's smallest node."""
+    for node in range(len(parents)):
+        parents[node] = parents[parents[node]]  # parents come first, and are settled
