@@ -103,7 +103,7 @@ def build(
     project = Project.find(project_dir, target=target, lake=lake)
     build_id = new_build_id()
     arguments = [command, "--project-dir", str(project.root), "--profiles-dir", str(project.profiles_dir)]
-    arguments += ["--target", project.target, "--quiet", "--no-use-colors"]
+    arguments += ["--target", project.target, "--log-level", "none", "--no-use-colors"]
     arguments += ["--select", *select.split()] if select else []
     arguments += ["--threads", str(threads)] if threads else []
     arguments += ["--full-refresh"] if full_refresh and command != "test" else []

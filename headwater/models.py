@@ -159,6 +159,10 @@ def _input_refs(session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpe
 def _set_wise(
     session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec, frame: Any, provenance: Provenance
 ) -> tuple[TableVersion, str, str]:
+    if isinstance(frame, pa.RecordBatchReader) and not decisions.rule_names(frame.schema.names):
+        # A stream of ready rows needs no SQL: it goes to the lake as it comes, in its own order.
+        version = session.lake.write(spec.name, frame, provenance=provenance)
+        return version, "built", f"{version.num_rows:,} rows"
     query = spec.sql if spec.sql is not None else _frame_query(con, frame, spec)
     described = run(con, f"describe (\n{query}\n)")
     types = {str(row[0]): str(row[1]) for row in described}

@@ -10,4 +10,4 @@ def model(dbt, session):
     documents = lake_table("raw.documents")
     dbt.source("lake", "documents")
     pairs = lake_table("near_duplicate_pairs")
-    return total_clusters(documents.scan(["doc_id"]), pairs.scan(), threshold=dbt.config.get("threshold"))
+    return total_clusters(documents.scan(["doc_id"]), pairs.scan(), threshold=float(dbt.config.meta_get("threshold")))

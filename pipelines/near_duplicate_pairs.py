@@ -11,5 +11,5 @@ def model(dbt, session):
     return pairs_from_signatures(
         lake_table("signatures"),
         lake_table("raw.documents"),
-        threshold=dbt.config.get("threshold"),
+        threshold=float(dbt.config.meta_get("floor")),
     )

@@ -35,7 +35,11 @@ def whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
         # Small offsets cannot address the concatenation of more than 2 GiB.
         if array.num_chunks > 1 and array.nbytes >= 2**31 - 1:
             array = array.cast(_large(array.type))
-        array = array.chunk(0) if array.num_chunks == 1 else pa.concat_arrays(array.chunks or [pa.array([], array.type)])
+        array = (
+            array.chunk(0)
+            if array.num_chunks == 1
+            else pa.concat_arrays(array.chunks or [pa.array([], array.type)])
+        )
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_dictionary(array.type):
@@ -97,4 +101,6 @@ def _large(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     text = kind in (pa.string(), pa.large_string(), pa.string_view())
-    return pa.large_string() if text else pa.large_binary() if kind in (pa.binary(), pa.binary_view()) else kind
+    return (
+        pa.large_string() if text else pa.large_binary() if kind in (pa.binary(), pa.binary_view()) else kind
+    )

@@ -84,7 +84,9 @@ def swap64(typing: Any, a: Any) -> Any:
 
 
 @intrinsic
-def accumulate_stripes(typing: Any, lanes: Any, data: Any, position: Any, secret: Any, at: Any, count: Any) -> Any:
+def accumulate_stripes(
+    typing: Any, lanes: Any, data: Any, position: Any, secret: Any, at: Any, count: Any
+) -> Any:
     """xxh3's inner loop: ``count`` stripes of 64 bytes from ``position`` into eight uint64 ``lanes``.
 
     Stripe n is keyed by the 64 secret bytes at ``at + 8 n``. Written as LLVM vectors because numba leaves
@@ -110,12 +112,12 @@ def accumulate_stripes(typing: Any, lanes: Any, data: Any, position: Any, secret
         held = cgutils.alloca_once_value(builder, builder.load(lanes_pointer, align=8))
         neighbors = ir.Constant(ir.VectorType(i32, 8), [1, 0, 3, 2, 5, 4, 7, 6])
         with cgutils.for_range(builder, count, intp=i64) as loop:
-            word = builder.load(vector_pointer(1, builder.add(position, builder.mul(loop.index, i64(64)))), align=1)
+            word = builder.load(
+                vector_pointer(1, builder.add(position, builder.mul(loop.index, i64(64)))), align=1
+            )
             key = builder.load(vector_pointer(3, builder.add(at, builder.mul(loop.index, i64(8)))), align=1)
             keyed = builder.xor(word, key)
-            product = builder.mul(
-                builder.and_(keyed, splat(0xFFFFFFFF)), builder.lshr(keyed, splat(32))
-            )
+            product = builder.mul(builder.and_(keyed, splat(0xFFFFFFFF)), builder.lshr(keyed, splat(32)))
             crossed = builder.shuffle_vector(word, ir.Constant(vector, ir.Undefined), neighbors)
             builder.store(builder.add(builder.load(held), builder.add(product, crossed)), held)
         builder.store(builder.load(held), lanes_pointer, align=8)
@@ -145,7 +147,9 @@ def lower_minima(typing: Any, values: Any, count: Any, a: Any, b: Any, at: Any, 
 
         factors = [builder.load(pointer(2, half), align=8) for half in range(2)]
         terms = [builder.load(pointer(3, half), align=8) for half in range(2)]
-        held = [cgutils.alloca_once_value(builder, builder.load(pointer(5, half), align=8)) for half in range(2)]
+        held = [
+            cgutils.alloca_once_value(builder, builder.load(pointer(5, half), align=8)) for half in range(2)
+        ]
         everywhere = ir.Constant(ir.VectorType(i32, 8), [0] * 8)
         undefined = ir.Constant(vector, ir.Undefined)
         base = data(0)

@@ -133,7 +133,9 @@ def bucket_pairs(
 
 
 @kernel
-def jaccard(values: Words, starts: Ints, lengths: Ints, a: Ints, b: Ints, out: npt.NDArray[np.float64]) -> None:
+def jaccard(
+    values: Words, starts: Ints, lengths: Ints, a: Ints, b: Ints, out: npt.NDArray[np.float64]
+) -> None:
     """Exact similarity of the sets ``a[i]`` and ``b[i]``: ascending ``values[starts[s]:starts[s] + lengths[s]]``."""
     for i in range(len(a)):
         at, other = starts[a[i]], starts[b[i]]

@@ -74,7 +74,9 @@ COUNTS = (
 
 SHORT_LINE_CHARS = 30  # FineWeb (arXiv 2406.17557, 3.6): lines of at most 30 characters
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher (arXiv 2112.11446, A1.1)
-TERMINAL = ".!?\"'”’…。！？"  # C4's four marks, FineWeb's apostrophe, and their typographic and full-width forms
+TERMINAL = (
+    ".!?\"'”’…。！？"  # C4's four marks, FineWeb's apostrophe, and their typographic and full-width forms
+)
 BULLETS = "•‣◦⁃▪●○-*"
 _DOT, _ELLIPSIS, _HASH, _NEWLINE, _RETURN = (np.uint32(ord(c)) for c in ".…#\n\r")
 

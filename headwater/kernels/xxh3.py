@@ -12,7 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headwater.kernels.flat import Bytes, Offsets, flatten, is_null
-from headwater.kernels.jit import accumulate_stripes, inline_kernel, kernel, load32, load64, multiply_wide, swap64
+from headwater.kernels.jit import (
+    accumulate_stripes,
+    inline_kernel,
+    kernel,
+    load32,
+    load64,
+    multiply_wide,
+    swap64,
+)
 
 _U = np.uint64
 _NO_BYTES = pa.array([b""])
@@ -220,7 +228,8 @@ def _short_64(data, at, length, secret, seed):  # type: ignore[no-untyped-def]
 @inline_kernel
 def _mix16(data, at, secret, key, seed):  # type: ignore[no-untyped-def]
     return _fold(
-        load64(data, at) ^ (load64(secret, key) + seed), load64(data, at + 8) ^ (load64(secret, key + 8) - seed)
+        load64(data, at) ^ (load64(secret, key) + seed),
+        load64(data, at + 8) ^ (load64(secret, key + 8) - seed),
     )
 
 

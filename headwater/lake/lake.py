@@ -26,11 +26,11 @@ from headwater.lake.provenance import Provenance, TableRef, VersionFacts
 from headwater.lake.records import facts_of, recorded
 from headwater.lake.rows import (
     Batches,
+    Counted,
     as_reader,
     cast_rows,
     chain,
     delete_rows,
-    digested,
     unique_keys,
     without,
 )
@@ -214,7 +214,7 @@ class Lake:
                 facts = facts_of(current, target)
                 digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
                 reader = cast_rows(reader, current.schema, target)
-            operation = self._write_files(target, digested(reader, digest), current, appending)
+            operation = self._write_files(target, Counted(reader, digest), current, appending)
             return self._commit(target, operation, current, provenance, digest, lease)
 
     def update(
@@ -244,11 +244,11 @@ class Lake:
                 kept = without(Table(target, current, facts).scan(), gone, key)
                 digest = ContentDigest()
                 both = chain(current.schema, kept, added)
-                operation = self._write_files(target, digested(both, digest), current, appending=False)
+                operation = self._write_files(target, Counted(both, digest), current, appending=False)
                 return self._commit(target, operation, current, provenance, digest, lease)
             new: list[Any] = []
             if added is not None:
-                new = self._write_rows(target, digested(added, digest), current)
+                new = self._write_rows(target, Counted(added, digest), current)
             updated, removed = delete_rows(current, gone, key, digest)
             if not (new or updated or removed):
                 same = TableVersion(target, current, facts)
@@ -407,34 +407,25 @@ class Lake:
             raise LakeError(f"cannot open {target} in lake {self.uri}: {_first_line(error)}") from error
 
     def _write_files(
-        self, target: str, reader: pa.RecordBatchReader, current: lance.LanceDataset | None, appending: bool
+        self, target: str, rows: Counted, current: lance.LanceDataset | None, appending: bool
     ) -> Any:
-        transaction = write_fragments(
-            reader,
-            self._path(target),
-            schema=reader.schema,
-            mode="append" if appending else ("overwrite" if current is not None else "create"),
-            return_transaction=True,
-            max_rows_per_file=MAX_FILE_ROWS,
-            max_bytes_per_file=MAX_FILE_BYTES,
-            storage_options=self._storage or None,
-        )
-        return transaction.operation
+        mode = "append" if appending else ("overwrite" if current is not None else "create")
+        return self._write_fragments(target, rows, mode, return_transaction=True).operation
 
-    def _write_rows(
-        self, target: str, reader: pa.RecordBatchReader, current: lance.LanceDataset
-    ) -> list[Any]:
-        return list(
-            write_fragments(
+    def _write_rows(self, target: str, rows: Counted, current: lance.LanceDataset) -> list[Any]:
+        return list(self._write_fragments(target, rows, "append", schema=current.schema))
+
+    def _write_fragments(self, target: str, rows: Counted, mode: str, **options: Any) -> Any:
+        with rows.unwrap() as reader:
+            return write_fragments(
                 reader,
                 self._path(target),
-                schema=current.schema,
-                mode="append",
+                **{"schema": reader.schema, **options},
+                mode=mode,
                 max_rows_per_file=MAX_FILE_ROWS,
                 max_bytes_per_file=MAX_FILE_BYTES,
                 storage_options=self._storage or None,
             )
-        )
 
     def _commit(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import lance
@@ -28,15 +29,36 @@ def as_reader(batches: Batches, schema: pa.Schema | None) -> pa.RecordBatchReade
     return pa.RecordBatchReader.from_batches(schema, batches)
 
 
-def digested(reader: pa.RecordBatchReader, digest: ContentDigest) -> pa.RecordBatchReader:
-    """The same batches, counted into ``digest`` as they pass."""
+class Counted:
+    """The same batches, counted into ``digest`` as they pass.
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in reader:
-            digest.add(batch)
-            yield batch
+    An exception of the stream comes back out of Lance as text inside an ``OSError``; ``unwrap``
+    raises the exception itself again.
+    """
 
-    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+    def __init__(self, reader: pa.RecordBatchReader, digest: ContentDigest) -> None:
+        self._source = reader
+        self._digest = digest
+        self._error: Exception | None = None
+        self.reader = pa.RecordBatchReader.from_batches(reader.schema, self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._source:
+                self._digest.add(batch)
+                yield batch
+        except Exception as error:
+            self._error = error
+            raise
+
+    @contextmanager
+    def unwrap(self) -> Iterator[pa.RecordBatchReader]:
+        try:
+            yield self.reader
+        except Exception as error:
+            if self._error is not None and self._error is not error:
+                raise self._error from None
+            raise
 
 
 def cast_rows(reader: pa.RecordBatchReader, schema: pa.Schema, target: str) -> pa.RecordBatchReader:

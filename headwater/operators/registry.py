@@ -120,7 +120,9 @@ class Operator:
                 raise UsageError(f"operator {self.name} needs the parameter {key} ({kind.__name__})")
             value = given.get(key, default)
             whole_number = kind is float and isinstance(value, int)
-            if not (isinstance(value, kind) or whole_number) or (isinstance(value, bool) and kind is not bool):
+            if not (isinstance(value, kind) or whole_number) or (
+                isinstance(value, bool) and kind is not bool
+            ):
                 raise UsageError(
                     f"operator {self.name}: parameter {key} expected {kind.__name__}, "
                     f"got {value!r} ({type(value).__name__})"
@@ -184,7 +186,11 @@ class Operator:
         if isinstance(result, pa.ChunkedArray):
             result = result.combine_chunks()
         if not isinstance(result, pa.Array) or result.type != self.output or len(result) != rows:
-            got = f"{result.type} of {len(result)} rows" if isinstance(result, pa.Array) else type(result).__name__
+            got = (
+                f"{result.type} of {len(result)} rows"
+                if isinstance(result, pa.Array)
+                else type(result).__name__
+            )
             raise UsageError(f"operator {self.name} must return {self.output} of {rows} rows, returned {got}")
         return result
 
@@ -198,7 +204,9 @@ def _convertible(given: pa.DataType, wanted: pa.DataType) -> bool:
     if wanted in binary:
         return given in (*text, *binary) or pa.types.is_fixed_size_binary(given)
     if pa.types.is_integer(wanted) or pa.types.is_floating(wanted):
-        return bool(pa.types.is_integer(given) or (pa.types.is_floating(wanted) and pa.types.is_floating(given)))
+        return bool(
+            pa.types.is_integer(given) or (pa.types.is_floating(wanted) and pa.types.is_floating(given))
+        )
     return bool(given == wanted)
 
 
@@ -277,7 +285,9 @@ def _same(known: Operator, declared: Operator) -> bool:
 def struct_array(fields: pa.StructType, columns: Mapping[str, Any]) -> pa.Array:
     """A struct array from numpy or Arrow columns, cast to the declared fields, in their order."""
     arrays = [
-        column if isinstance(column, pa.Array) and column.type == field.type else pc.cast(pa.array(column), field.type)
+        column
+        if isinstance(column, pa.Array) and column.type == field.type
+        else pc.cast(pa.array(column), field.type)
         for field in fields
         for column in [columns[field.name]]
     ]

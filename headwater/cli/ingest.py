@@ -1,0 +1,104 @@
+"""``headwater ingest``: read files into the lake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from headwater.cli.progress import byte_progress
+from headwater.cli.session import Session, json_option, pass_session, plain, session_options
+from headwater.errors import UsageError
+from headwater.report.words import count, seconds, size
+
+if TYPE_CHECKING:
+    from headwater.ingest import IngestReport
+
+KINDS = ("python", "folder", "jsonl", "parquet")
+
+
+@click.command("ingest", short_help="Read files into the lake.")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("paths", nargs=-1, type=click.Path())
+@click.option("--source", metavar="NAME", help="Name of the source.  [default: made from the path]")
+@click.option("--map", "columns", metavar="OURS=THEIRS,…", help="Column map, e.g. id=doc_id,text=content.")
+@click.option("--layout", metavar="NAME", help="Layout by name.  [default: recognized from the columns]")
+@click.option("--sync", is_flag=True, help="Also remove documents of the source that are no longer there.")
+@click.option(
+    "--max-document-bytes", type=click.IntRange(min=1), metavar="N", help="Quarantine longer documents."
+)
+@json_option
+@session_options
+@pass_session
+def command(
+    session: Session,
+    kind: str,
+    paths: tuple[str, ...],
+    source: str | None,
+    columns: str | None,
+    layout: str | None,
+    sync: bool,
+    max_document_bytes: int | None,
+) -> int:
+    """Read documents into raw.documents.
+
+    python reads the standard library and every installed distribution of the running interpreter and
+    takes no path; folder, jsonl (plain, .gz, .zst) and parquet read each PATH. Reading the same input
+    again adds only what is new. What cannot be read goes to raw.quarantine with file, line and reason.
+    """
+    from headwater.ingest import MAX_DOCUMENT_BYTES, ingest
+
+    if kind == "python" and paths:
+        raise UsageError("ingest python takes no path", hint=f"headwater ingest folder {paths[0]}")
+    if kind != "python" and not paths:
+        raise UsageError(f"ingest {kind} needs a path", hint=f"headwater ingest {kind} PATH")
+    reports = []
+    for path in paths or (None,):
+        with byte_progress(session, f"ingest {path or 'installed Python'}") as advance:
+            report = ingest(
+                session.lake,
+                kind,
+                path,
+                source=source,
+                columns=parse_map(columns),
+                layout=layout,
+                sync=sync,
+                progress=advance,
+                max_document_bytes=max_document_bytes or MAX_DOCUMENT_BYTES,
+            )
+        reports.append(report)
+        if not session.as_json:
+            _show(session, report)
+    if session.as_json:
+        session.emit_json([report.to_dict() for report in reports])
+    return 0
+
+
+def _show(session: Session, report: IngestReport) -> None:
+    parts = [f"{count(report.documents_added)} added ({size(report.text_bytes_added)} of text)"]
+    parts.append(f"{count(report.documents_unchanged)} unchanged")
+    parts += [f"{count(report.documents_repeated)} repeated"] if report.documents_repeated else []
+    parts += [f"{count(report.documents_removed)} removed"] if report.documents_removed else []
+    if not report.changed:
+        parts = ["nothing new: " + parts[1], *parts[2:]]
+    read = f"read {count(report.rows_seen)} of {size(report.bytes_seen)} in {seconds(report.seconds)}"
+    version = f"raw.documents@{report.version}" if report.version is not None else "raw.documents"
+    session.out.print(f"{version}: {', '.join(parts)}; {read}", soft_wrap=True)
+    if report.quarantined:
+        reasons = ", ".join(f"{plain(reason)} {count(n)}" for reason, n in report.quarantined.items())
+        session.out.print(f"raw.quarantine: {reasons}", style="yellow", soft_wrap=True)
+
+
+def parse_map(text: str | None) -> dict[str, str]:
+    """``id=doc_id,text=content`` as a dictionary. Raises ``UsageError`` naming the part that is wrong."""
+    found: dict[str, str] = {}
+    for part in (text or "").split(","):
+        if not part.strip():
+            continue
+        ours, equals, theirs = (piece.strip() for piece in part.partition("="))
+        if not (ours and equals and theirs):
+            raise UsageError(f"--map {part!r} is not OURS=THEIRS", hint="--map id=doc_id,text=content")
+        if ours in found:
+            raise UsageError(f"--map gives {ours!r} twice")
+        found[ours] = theirs
+    return found

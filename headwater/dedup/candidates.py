@@ -1,0 +1,262 @@
+"""Signatures in, candidate pairs out: bands sorted in DuckDB, filtered by signature."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from headwater.dedup.bands import bands_for, least_agreement
+from headwater.engine.local import num_threads
+from headwater.errors import UsageError
+from headwater.kernels.flat import whole
+from headwater.kernels.pairs import band_keys, bucket_pairs
+
+BUCKET_CAP = 128
+"""Distinct shingle sets in a band bucket up to which all their pairs are candidates (8,128 pairs)."""
+MAX_LEADERS = 32
+WINDOW = 2
+GROUP_CAP = 64
+"""Documents with equal shingle sets up to which all their pairs are listed."""
+CROSS_CAP = 1024
+"""Pairs between two groups of equal documents up to which all are listed."""
+
+_CHUNK_ROWS = 1 << 16
+_PAIR_ROWS = 1 << 20  # pairs a kernel call may write: 16 MiB
+
+
+class Candidates:
+    """The tables of one run, in a DuckDB file of its own.
+
+    ``docs``: doc_id, set_hash, num_shingles, position (the row of its minhash in a file); ``sets``: one row
+    per distinct shingle set, numbered by its smallest doc_id; ``candidates`` and ``links``: pairs of sets.
+    """
+
+    def __init__(self, folder: Path, *, threshold: float, memory_bytes: int, threads: int | None) -> None:
+        self.threshold = threshold
+        self.num_sets = 0
+        self.num_perm = 0
+        self._minhash_path = folder / "minhash.u32"
+        self.connection = duckdb.connect(
+            str(folder / "pairs.duckdb"),
+            config={
+                "memory_limit": f"{max(memory_bytes // 2, 128 << 20)}B",
+                "temp_directory": str(folder / "spill"),
+                "threads": num_threads(threads),
+                "python_enable_replacements": False,
+            },
+        )
+
+    def __enter__(self) -> Candidates:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.connection.close()
+
+    def load(self, signatures: Iterable[pa.RecordBatch]) -> None:
+        """Store the signatures of documents that have shingles, and number the distinct sets."""
+        self.connection.execute(
+            "create table docs (doc_id blob, set_hash blob, num_shingles bigint, position bigint)"
+        )
+        position = 0
+        with self._minhash_path.open("wb") as file:
+            for table in _regrouped(signatures):
+                present = table.filter(pa.array(table["num_shingles"].to_numpy() > 0))
+                minhash = self._rectangle(present["minhash"])
+                minhash.tofile(file)
+                positions = pa.array(np.arange(position, position + len(minhash)))
+                position += len(minhash)
+                rows = present.select(["doc_id", "shingle_set_hash", "num_shingles"])
+                self.insert("docs", rows.append_column("position", positions))
+        twice = self.connection.execute(
+            "select doc_id from docs group by doc_id having count(*) > 1 order by doc_id limit 1"
+        ).fetchone()
+        if twice is not None:
+            raise UsageError(f"document {bytes(twice[0]).hex()} occurs more than once; doc_id must be unique")
+        self.connection.execute(
+            """create table sets as
+            select row_number() over () - 1 as set_index, *
+            from (
+                select min(doc_id) as doc_id, arg_min(position, doc_id) as position,
+                    any_value(num_shingles) as num_shingles, count(*) as members, set_hash
+                from docs group by set_hash order by 1
+            )"""
+        )
+        self.num_sets = position and self._count("sets")
+
+    def find(self) -> None:
+        """Fill ``candidates`` (a < b, set indices): every pair that shares a band and may reach the threshold."""
+        numbers = self.connection.sql(
+            "select position, num_shingles from sets order by set_index"
+        ).to_arrow_table()
+        rows = np.ascontiguousarray(numbers["position"].to_numpy(), dtype=np.int64)
+        sizes = np.ascontiguousarray(numbers["num_shingles"].to_numpy(), dtype=np.int64)
+        with mapped(self._minhash_path, np.dtype(np.uint32)) as (flat, release):
+            minhash = flat.reshape(-1, self.num_perm)
+            self._store_bands(minhash, rows)
+            release()
+            self.connection.execute("create table found (a bigint, b bigint)")
+            for keys, members in self._buckets():
+                for pairs in self._bucket_pairs(keys, members, minhash, rows, sizes):
+                    self.insert("found", pa.table({"a": pairs[:, 0].copy(), "b": pairs[:, 1].copy()}))
+                release()
+        self.connection.execute("create table candidates as select distinct a, b from found")
+        self.connection.execute("drop table found; drop table bands")
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        self.connection.register("incoming", rows)
+        self.connection.execute(f"insert into {table} select * from incoming")  # noqa: S608 - our own names
+        self.connection.unregister("incoming")
+
+    def pairs(self) -> Iterator[pa.RecordBatch]:
+        """(a, b, similarity) of documents, ordered: ``links`` between sets spread over their documents."""
+        self.connection.execute("create table if not exists links (a bigint, b bigint, similarity double)")
+        query = f"""
+            with
+            members as (
+                select s.set_index, s.members, d.doc_id from docs d join sets s using (set_hash)
+            ),
+            wide as (
+                select l.*, sa.doc_id as first_a, sb.doc_id as first_b,
+                    sa.members * sb.members as num_pairs
+                from links l join sets sa on sa.set_index = l.a join sets sb on sb.set_index = l.b
+            ),
+            spread as (
+                select x.doc_id as a, y.doc_id as b, 1.0::double as similarity
+                from members x join members y using (set_index)
+                where x.members between 2 and {GROUP_CAP} and y.members between 2 and {GROUP_CAP}
+                    and x.doc_id < y.doc_id
+                union all
+                select s.doc_id, d.doc_id, 1.0 from docs d join sets s using (set_hash)
+                where s.members > {GROUP_CAP} and s.doc_id < d.doc_id
+                union all
+                select x.doc_id, y.doc_id, w.similarity
+                from wide w join members x on x.set_index = w.a join members y on y.set_index = w.b
+                where w.num_pairs between 2 and {CROSS_CAP}
+                union all
+                select first_a, first_b, similarity from wide where num_pairs = 1 or num_pairs > {CROSS_CAP}
+            )
+            select least(a, b) as a, greatest(a, b) as b, similarity::float as similarity
+            from spread order by 1, 2"""  # noqa: S608 - our own numbers
+        for batch in self.connection.sql(query).to_arrow_reader(_CHUNK_ROWS):
+            yield batch.cast(
+                pa.schema([("a", pa.binary()), ("b", pa.binary()), ("similarity", pa.float32())])
+            )
+
+    def _rectangle(self, lists: pa.ChunkedArray) -> npt.NDArray[np.uint32]:
+        """The minhash lists as rows; all must have one length."""
+        column = whole(lists)
+        values = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.uint32)
+        if len(column) == 0:
+            return np.empty((0, max(self.num_perm, 1)), dtype=np.uint32)
+        num_perm = self.num_perm or len(column[0])
+        lengths = np.asarray(column.value_lengths().to_numpy(zero_copy_only=False))
+        if (lengths != num_perm).any():
+            raise UsageError("signatures of different num_perm cannot be compared; make them in one model")
+        self.num_perm = num_perm
+        return values.reshape(-1, num_perm)
+
+    def _store_bands(self, minhash: npt.NDArray[np.uint32], rows: npt.NDArray[np.int64]) -> None:
+        bands, depth = bands_for(self.threshold, self.num_perm)
+        self.connection.execute("create table bands (key ubigint, member bigint)")
+        step = max(1, (1 << 21) // bands)
+        for start in range(0, self.num_sets, step):
+            part = rows[start : start + step]
+            keys = band_keys(minhash[part], bands, depth)
+            members = np.repeat(np.arange(start, start + len(part), dtype=np.int64), bands)
+            self.insert("bands", pa.table({"key": keys.reshape(-1), "member": members}))
+
+    def _buckets(self) -> Iterator[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
+        """Sorted (key, member) runs; a bucket is never cut."""
+        reader = (
+            self.connection.cursor()
+            .sql(
+                """select key, member from bands
+            where key in (select key from bands group by key having count(*) > 1)
+            order by key, member"""
+            )
+            .to_arrow_reader(1 << 20)
+        )
+        left_keys, left_members = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
+        for batch in reader:
+            keys = np.concatenate([left_keys, batch.column("key").to_numpy()])
+            members = np.concatenate([left_members, batch.column("member").to_numpy()])
+            if len(keys) == 0:
+                continue
+            whole_until = int(np.searchsorted(keys, keys[-1]))
+            if whole_until:
+                yield keys[:whole_until], members[:whole_until]
+            left_keys, left_members = keys[whole_until:], members[whole_until:]
+        if len(left_keys):
+            yield left_keys, left_members
+
+    def _bucket_pairs(
+        self,
+        keys: npt.NDArray[np.uint64],
+        members: npt.NDArray[np.int64],
+        minhash: npt.NDArray[np.uint32],
+        rows: npt.NDArray[np.int64],
+        sizes: npt.NDArray[np.int64],
+    ) -> Iterator[npt.NDArray[np.int64]]:
+        # A bucket above the cap needs room for all it may emit.
+        room = max(_PAIR_ROWS, BUCKET_CAP * BUCKET_CAP, len(keys) * (2 + 2 * WINDOW))
+        least = least_agreement(self.threshold, self.num_perm)
+        pairs = np.empty((room, 2), dtype=np.int64)
+        at = 0
+        while at < len(keys):
+            at, count = bucket_pairs(
+                keys, members, at, minhash, rows, sizes, least, self.threshold, BUCKET_CAP, MAX_LEADERS,
+                WINDOW, pairs,
+            )  # fmt: skip
+            if count:
+                yield pairs[:count]
+
+    def _count(self, table: str) -> int:
+        row = self.connection.execute(f"select count(*) from {table}").fetchone()  # noqa: S608 - our own names
+        assert row is not None
+        return int(row[0])
+
+
+@contextlib.contextmanager
+def mapped(
+    path: Path, dtype: np.dtype[np.generic]
+) -> Iterator[tuple[npt.NDArray[np.generic], contextlib.AbstractContextManager[None]]]:  # type: ignore[type-arg]
+    """A file as a flat read-only array, and a function that drops its pages from this process's memory."""
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            yield np.empty(0, dtype=dtype), _nothing  # type: ignore[misc]
+            return
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+        def release() -> None:
+            if hasattr(mmap, "MADV_DONTNEED"):
+                memory.madvise(mmap.MADV_DONTNEED)
+
+        yield np.frombuffer(memory, dtype=dtype), release  # type: ignore[misc]
+
+
+def _nothing() -> None:
+    """Nothing is mapped."""
+
+
+def _regrouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Larger tables of the same rows, so that DuckDB is called less often."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        if rows >= _CHUNK_ROWS:
+            yield pa.Table.from_batches(held)
+            held, rows = [], 0
+    if rows:
+        yield pa.Table.from_batches(held)

@@ -1,0 +1,330 @@
+"""Packing: nothing lost, the order the seed's alone, tables written only when they would change."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.errors import BadInput, NotApproved, UsageError
+from headwater.lake import Lake, Provenance
+from headwater.lake.approvals import APPROVALS_SCHEMA
+from headwater.sequences import PackReport, pack
+from headwater.sequences.packing import Packer, exposures_of, pack_documents
+
+tokenizers = pytest.importorskip("tokenizers")
+
+from headwater.tokenizer import EOS, Encoder, cut_text, load, train  # noqa: E402
+
+SOURCES = sorted(Path(pytest.__file__).parent.parent.glob("_pytest/*.py"))[:40]
+
+
+def documents(paths: list[Path]) -> pa.Table:
+    texts = [path.read_text(encoding="utf-8") or "pass\n" for path in paths]
+    rows = [
+        {
+            "doc_id": xxhash.xxh3_128_digest(path.name.encode() + b"\0" + text.encode()),
+            "text": text,
+            "source": "pytest" if i % 2 else "other",
+            "path": path.name,
+        }
+        for i, (path, text) in enumerate(sorted(zip(paths, texts, strict=True)))
+    ]
+    schema = pa.schema(
+        {"doc_id": pa.binary(16), "text": pa.large_string(), "source": pa.string(), "path": pa.string()}
+    )
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def make_lake(place: Path, rows: pa.Table, *, schema: str = "dev") -> Lake:
+    lake = Lake(place, schema=schema)
+    curate(lake, rows)
+    return lake
+
+
+def curate(lake: Lake, rows: pa.Table) -> None:
+    lake.write("raw.documents", rows)
+    base = lake.table("raw.documents").ref
+    facts = Provenance(kind="model", inputs=(base,), extra={"candidates": "documents"})
+    lake.write("python_textbook", rows.select(["doc_id", "source", "path"]), provenance=facts)
+
+
+def approve(lake: Lake, name: str = "python_textbook") -> None:
+    ref = lake.table(name).ref
+    row: dict[str, Any] = dict.fromkeys(APPROVALS_SCHEMA.names)
+    row |= {"approval_id": f"{ref}", "action": "approve", "table": ref.name, "version": ref.version}
+    row |= {"content_digest": ref.digest, "closure": "[]", "suites": "[]", "dbt_tests": "[]"}
+    row |= {"who": "me", "why": "test", "at": datetime.now(UTC)}
+    lake.write("approvals", pa.Table.from_pylist([row], schema=APPROVALS_SCHEMA), mode="append")
+
+
+def small_pack(lake: Lake, **options: Any) -> PackReport:
+    return pack(lake, **{"sequence_length": 64, "vocab_size": 400, **options})
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = make_lake(tmp_path / "lake", documents(SOURCES))
+    approve(lake)
+    return lake
+
+
+# -- the kernel -----------------------------------------------------------------------------------
+
+Batches = st.lists(st.lists(st.lists(st.integers(0, 99), max_size=30), max_size=6), max_size=6)
+
+
+def batches_of(batches: list[list[list[int]]]) -> list[pa.RecordBatch]:
+    made, n = [], 0
+    for docs in batches:
+        ids = [(n + i).to_bytes(16, "big") for i in range(len(docs))]
+        n += len(docs)
+        columns = {
+            "doc_id": pa.array(ids, pa.binary(16)),
+            "source": pa.array(["s"] * len(docs)),
+            "num_tokens": pa.array([len(d) for d in docs], pa.int32()),
+            "tokens": pa.array(docs, pa.list_(pa.uint16())),
+        }
+        made.append(pa.record_batch(columns))
+    return made
+
+
+@settings(max_examples=150, deadline=None)
+@given(batches=Batches, length=st.integers(2, 17))
+def test_every_token_of_every_document_is_packed_once(batches: list[list[list[int]]], length: int) -> None:
+    rows = [
+        row
+        for b in pack_documents(Packer(length, pa.uint16(), 100), batches_of(batches))
+        for row in b.to_pylist()
+    ]
+    stream = [t for docs in batches for doc in docs for t in [*doc, 100]]
+    packed = [t for row in rows for t in row["tokens"]]
+    assert packed[: len(stream)] == stream
+    assert set(packed[len(stream) :]) <= {100}
+    assert [row["sequence_index"] for row in rows] == list(range(-(-len(stream) // length)))
+
+    back: dict[int, list[int]] = {}
+    for row in rows:
+        at = 0
+        for span in row["spans"]:
+            doc = back.setdefault(int.from_bytes(span["doc_id"], "big"), [])
+            assert span["start"] == len(doc) and span["length"] > 0
+            doc.extend(row["tokens"][at : at + span["length"]])
+            at += span["length"]
+    docs = [doc for batch in batches for doc in batch]
+    assert back == {i: [*doc, 100] for i, doc in enumerate(docs)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches=Batches, length=st.integers(2, 17))
+def test_batches_and_token_columns_do_not_move_the_spans(batches: list[list[list[int]]], length: int) -> None:
+    def spans(parts: list[pa.RecordBatch], gather: bool) -> list[Any]:
+        packer = Packer(length, pa.uint16(), 100, gather=gather)
+        return [row["spans"] for b in pack_documents(packer, parts) for row in b.to_pylist()]
+
+    whole = batches_of([[doc for docs in batches for doc in docs]])
+    assert spans(batches_of(batches), False) == spans(whole, False) == spans(whole, True)
+
+
+def test_exposures_are_the_spans_turned_around() -> None:
+    packed = list(pack_documents(Packer(4, pa.uint16(), 9), batches_of([[[1, 2], [3, 4, 5, 6, 7]]])))
+    rows = [row for batch in packed for row in exposures_of(batch).to_pylist()]
+    assert [(int.from_bytes(r["doc_id"], "big"), r["sequence_index"]) for r in rows] == [
+        (0, 0),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+    ]
+
+
+# -- the tokenizer --------------------------------------------------------------------------------
+
+TEXTS = [path.read_text(encoding="utf-8") for path in SOURCES[:12]]
+
+
+def test_training_and_encoding_do_not_depend_on_batches() -> None:
+    encoder = Encoder(train([TEXTS], 500))
+    assert encoder.json == train(([text] for text in TEXTS), 500)
+    texts = pa.array(TEXTS, pa.large_string())
+    whole = encoder.encode(texts)
+    assert [encoder.encode(texts.slice(i, 1))[0].as_py() for i in range(len(TEXTS))] == whole.to_pylist()
+    assert whole.type == pa.list_(pa.uint16())
+    assert [encoder.decode(ids) for ids in whole.to_pylist()] == TEXTS
+
+
+def test_a_document_cannot_spell_its_own_end() -> None:
+    encoder = Encoder(train([TEXTS], 400))
+    ids = encoder.encode(pa.array([f"a {EOS} b"], pa.large_string()))[0].as_py()
+    assert encoder.eos_id not in ids
+    assert encoder.decode(ids) == f"a {EOS} b"
+
+
+def test_a_huge_text_is_cut_without_changing_its_ids() -> None:
+    encoder = Encoder(train([TEXTS], 500))
+    text = "".join(TEXTS) + "\n\n   \nx = 'tail'  \n\n"
+    pieces = cut_text(text, 1_000)
+    assert "".join(pieces) == text and len(pieces) > 50
+    in_pieces = encoder.encode(pa.array(pieces, pa.large_string())).values.to_pylist()
+    assert in_pieces == encoder.encode(pa.array([text], pa.large_string())).values.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("{", "not valid JSON"), ("{}", "not a tokenizer"), ('{"version": 3}', "not a tokenizer")],
+)
+def test_a_file_that_is_no_tokenizer_is_refused(text: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        Encoder(text)
+
+
+def test_a_tokenizer_without_end_of_text_is_refused() -> None:
+    json = Encoder(train([TEXTS], 400)).json.replace(EOS, "<|other|>")
+    with pytest.raises(BadInput, match=r"no <.endoftext.> token"):
+        Encoder(json)
+
+
+# -- pack -----------------------------------------------------------------------------------------
+
+
+def test_pack_writes_tokens_sequences_and_exposures(lake: Lake) -> None:
+    report = small_pack(lake)
+    tokens, sequences = lake.table("tokens"), lake.table("sequences")
+    assert report.approved and report.bypass is None and report.tokenizer_trained
+    assert report.num_documents == report.num_encoded == len(SOURCES) == tokens.num_rows
+    assert report.num_sequences == sequences.num_rows
+    assert report.num_tokens + report.num_padding == 64 * report.num_sequences
+    assert sequences.schema.field("tokens").type == pa.list_(pa.uint16(), 64)
+    assert sequences.provenance.extra["tokenizer_id"] == report.tokenizer_id
+    assert {ref.name for ref in sequences.provenance.inputs} == {"dev.python_textbook", "dev.tokens"}
+    encoder = load(lake, report.tokenizer_id)
+    spans = [s for row in sequences.to_arrow(["spans"])["spans"].to_pylist() for s in row]
+    order = list(dict.fromkeys(s["doc_id"] for s in spans))
+    assert order == sorted(order, key=lambda i: (xxhash.xxh3_64_intdigest(i, 0), i))
+    flat = np.concatenate(sequences.to_arrow(["tokens"])["tokens"].to_numpy())
+    texts = dict(
+        zip(documents(SOURCES)["doc_id"].to_pylist(), documents(SOURCES)["text"].to_pylist(), strict=True)
+    )
+    decoded = encoder.decode(flat[: report.num_tokens].tolist())
+    assert decoded == "".join(texts[i] + EOS for i in order)
+    sources = {s["doc_id"]: s["source"] for s in spans}
+    assert sources == dict(
+        zip(documents(SOURCES)["doc_id"].to_pylist(), documents(SOURCES)["source"].to_pylist(), strict=True)
+    )
+    exposed = lake.table("exposures").to_arrow().to_pylist()
+    assert {(e["doc_id"], e["sequence_index"]) for e in exposed} == {
+        (s["doc_id"], i)
+        for i, row in enumerate(sequences.to_arrow(["spans"])["spans"].to_pylist())
+        for s in row
+    }
+    assert len(exposed) == len(spans)
+
+
+def test_a_second_pack_writes_nothing_and_says_so(lake: Lake) -> None:
+    first = small_pack(lake)
+    second = small_pack(lake)
+    assert first.changed and not second.changed and not second.tokenizer_trained
+    assert (second.tokens, second.sequences, second.exposures) == (
+        first.tokens,
+        first.sequences,
+        first.exposures,
+    )
+    assert any("unchanged" in line for line in second.lines())
+
+
+def test_another_length_or_seed_keeps_the_tokens(lake: Lake) -> None:
+    first = small_pack(lake)
+    second = small_pack(lake, sequence_length=32, seed=7)
+    assert second.tokens == first.tokens and not second.tokens_changed
+    assert second.sequences_changed and second.num_tokens == first.num_tokens
+
+
+def test_shuffled_input_gives_the_same_digests(tmp_path: Path) -> None:
+    rows = documents(SOURCES)
+    order = np.random.default_rng(3).permutation(rows.num_rows)
+    reports = []
+    for name, table in (("a", rows), ("b", rows.take(order))):
+        lake = make_lake(tmp_path / name, table)
+        approve(lake)
+        report = small_pack(lake)
+        reports.append(
+            (
+                report.tokenizer_id,
+                report.sequences_digest,
+                lake.table("tokens").digest,
+                lake.table("exposures").digest,
+            )
+        )
+    assert reports[0] == reports[1]
+
+
+def test_new_documents_are_encoded_and_gone_ones_removed(lake: Lake) -> None:
+    small_pack(lake)
+    rows = documents(SOURCES)
+    more = documents(sorted(Path(pytest.__file__).parent.parent.glob("_pytest/*.py"))[:45])
+    new = pa.concat_tables(
+        [rows.slice(3), more.filter(pa.compute.invert(pa.compute.is_in(more["doc_id"], rows["doc_id"])))]
+    )
+    curate(lake, new)
+    approve(lake)
+    second = small_pack(lake)
+    assert second.num_encoded == new.num_rows - (rows.num_rows - 3) > 0
+    assert second.num_removed == 3
+    fresh = make_lake(Path(lake.uri).parent / "fresh", new)
+    approve(fresh)
+    tokenizer = Path(lake.uri).parent / "tokenizer.json"
+    tokenizer.write_text(load(lake, second.tokenizer_id).json)
+    again = small_pack(fresh, tokenizer=tokenizer)
+    assert again.tokenizer_id == second.tokenizer_id
+    assert again.sequences_digest == second.sequences_digest
+    assert fresh.table("tokens").digest == lake.table("tokens").digest
+
+
+def test_a_limit_packs_a_prefix_of_the_order(lake: Lake) -> None:
+    limited = small_pack(lake, limit_tokens=20_000)
+    part = lake.table("sequences").to_arrow(["spans"])["spans"].to_pylist()
+    whole = small_pack(lake)
+    assert whole.num_tokens > limited.num_tokens >= 20_000
+    assert limited.num_encoded + whole.num_encoded == len(SOURCES)
+    full = lake.table("sequences").to_arrow(["spans"])["spans"].to_pylist()
+    assert full[: len(part) - 1] == part[:-1]
+    assert small_pack(lake, limit_tokens=20_000).sequences_digest == limited.sequences_digest
+
+
+def test_unapproved_tables_are_not_packed(tmp_path: Path) -> None:
+    lake = make_lake(tmp_path / "lake", documents(SOURCES[:5]))
+    with pytest.raises(NotApproved):
+        small_pack(lake)
+    assert not lake.exists("sequences")
+    report = small_pack(lake, require_approved=False)
+    assert not report.approved and "python_textbook" in str(report.bypass)
+    assert lake.table("sequences").provenance.extra["bypass"] == report.bypass
+    approve(lake)
+    later = small_pack(lake)
+    assert later.approved and later.sequences_digest == report.sequences_digest
+    assert lake.table("sequences").provenance.extra["approved"] is True
+
+
+def test_prod_has_no_bypass(tmp_path: Path) -> None:
+    lake = make_lake(tmp_path / "lake", documents(SOURCES[:5]), schema="prod")
+    with pytest.raises(NotApproved, match="prod"):
+        small_pack(lake, require_approved=False)
+
+
+@pytest.mark.parametrize("options", [{"sequence_length": 1}, {"vocab_size": 10}, {"limit_tokens": 0}])
+def test_senseless_settings_are_refused(lake: Lake, options: dict[str, int]) -> None:
+    with pytest.raises(UsageError):
+        small_pack(lake, **options)
+
+
+def test_an_empty_table_packs_to_no_sequences(tmp_path: Path) -> None:
+    lake = make_lake(tmp_path / "lake", documents(SOURCES[:1]).slice(0, 0))
+    approve(lake)
+    report = small_pack(lake)
+    assert (report.num_documents, report.num_tokens, report.num_sequences, report.num_padding) == (0, 0, 0, 0)
