@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup  ## ingest the installed Python code, curate, check, approve, pack, train, trace, report
-	@$(BIN)/headwater demo
+	@$(BIN)/python -m headwater.demo
 
 test: setup  ## run all tests
 	$(BIN)/python -m pytest

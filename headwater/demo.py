@@ -1,4 +1,4 @@
-"""``headwater demo``: the main job on the embedded corpus, as the commands a user would type.
+"""``python -m headwater.demo``: the main job on the embedded corpus, as the commands a user would type.
 
 Each stage is one command in a process of its own, printed before it runs, timed, and measured.
 A stage whose inputs did not change says so and does nothing, so that a second run is short.
@@ -6,7 +6,6 @@ A stage whose inputs did not change says so and does nothing, so that a second r
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -174,5 +173,21 @@ def _costs(measured: list[Measured]) -> Grid:
     return grid
 
 
-def to_json(measured: list[Measured]) -> str:
-    return json.dumps([stage.__dict__ for stage in measured])
+def main() -> int:
+    """Run the demo in the project of the current folder; the exit code of the first stage that fails."""
+    from headwater.project import Project
+
+    console = Console()
+    project = Project.find(".")
+    console.print("[bold]Headwater[/bold]: the Python code installed on this machine, from files to a training step.")
+    try:
+        measured = run(project, console)
+        summarize(project, measured, console)
+    except HeadwaterError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

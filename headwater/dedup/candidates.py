@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -64,9 +65,7 @@ class Candidates:
 
     def load(self, signatures: Iterable[pa.RecordBatch]) -> None:
         """Store the signatures of documents that have shingles, and number the distinct sets."""
-        self.connection.execute(
-            "create table docs (doc_id blob, set_hash blob, num_shingles bigint, position bigint)"
-        )
+        self.run("create table docs (doc_id blob, set_hash blob, num_shingles bigint, position bigint)")
         position = 0
         with self._minhash_path.open("wb") as file:
             for table in _regrouped(signatures):
@@ -77,12 +76,14 @@ class Candidates:
                 position += len(minhash)
                 rows = present.select(["doc_id", "shingle_set_hash", "num_shingles"])
                 self.insert("docs", rows.append_column("position", positions))
-        twice = self.connection.execute(
+        twice = self.run(
             "select doc_id from docs group by doc_id having count(*) > 1 order by doc_id limit 1"
-        ).fetchone()
-        if twice is not None:
-            raise UsageError(f"document {bytes(twice[0]).hex()} occurs more than once; doc_id must be unique")
-        self.connection.execute(
+        )
+        if twice:
+            raise UsageError(
+                f"document {bytes(twice[0][0]).hex()} occurs more than once; doc_id must be unique"
+            )
+        self.run(
             """create table sets as
             select row_number() over () - 1 as set_index, *
             from (
@@ -94,32 +95,38 @@ class Candidates:
         self.num_sets = position and self._count("sets")
 
     def find(self) -> None:
-        """Fill ``candidates`` (a < b, set indices): every pair that shares a band and may reach the threshold."""
-        numbers = self.connection.sql(
-            "select position, num_shingles from sets order by set_index"
-        ).to_arrow_table()
+        """Fill ``candidates`` (a < b, set indices): what shares a band and may reach the threshold."""
+        numbers = (
+            self.connection.cursor()
+            .sql("select position, num_shingles from sets order by set_index")
+            .to_arrow_table()
+        )
         rows = np.ascontiguousarray(numbers["position"].to_numpy(), dtype=np.int64)
         sizes = np.ascontiguousarray(numbers["num_shingles"].to_numpy(), dtype=np.int64)
         with mapped(self._minhash_path, np.dtype(np.uint32)) as (flat, release):
             minhash = flat.reshape(-1, self.num_perm)
             self._store_bands(minhash, rows)
             release()
-            self.connection.execute("create table found (a bigint, b bigint)")
+            self.run("create table found (a bigint, b bigint)")
             for keys, members in self._buckets():
                 for pairs in self._bucket_pairs(keys, members, minhash, rows, sizes):
                     self.insert("found", pa.table({"a": pairs[:, 0].copy(), "b": pairs[:, 1].copy()}))
                 release()
-        self.connection.execute("create table candidates as select distinct a, b from found")
-        self.connection.execute("drop table found; drop table bands")
+        self.run("create table candidates as select distinct a, b from found")
+        self.run("drop table found; drop table bands")
+
+    def run(self, sql: str) -> list[tuple[Any, ...]]:
+        """Execute and fetch all: an unfetched result, even of DDL, keeps a DuckDB 2 connection busy."""
+        return self.connection.execute(sql).fetchall()
 
     def insert(self, table: str, rows: pa.Table) -> None:
         self.connection.register("incoming", rows)
-        self.connection.execute(f"insert into {table} select * from incoming")  # noqa: S608 - our own names
+        self.run(f"insert into {table} select * from incoming")
         self.connection.unregister("incoming")
 
     def pairs(self) -> Iterator[pa.RecordBatch]:
         """(a, b, similarity) of documents, ordered: ``links`` between sets spread over their documents."""
-        self.connection.execute("create table if not exists links (a bigint, b bigint, similarity double)")
+        self.run("create table if not exists links (a bigint, b bigint, similarity double)")
         query = f"""
             with
             members as (
@@ -147,7 +154,7 @@ class Candidates:
             )
             select least(a, b) as a, greatest(a, b) as b, similarity::float as similarity
             from spread order by 1, 2"""  # noqa: S608 - our own numbers
-        for batch in self.connection.sql(query).to_arrow_reader(_CHUNK_ROWS):
+        for batch in self.connection.cursor().sql(query).to_arrow_reader(_CHUNK_ROWS):
             yield batch.cast(
                 pa.schema([("a", pa.binary()), ("b", pa.binary()), ("similarity", pa.float32())])
             )
@@ -167,7 +174,7 @@ class Candidates:
 
     def _store_bands(self, minhash: npt.NDArray[np.uint32], rows: npt.NDArray[np.int64]) -> None:
         bands, depth = bands_for(self.threshold, self.num_perm)
-        self.connection.execute("create table bands (key ubigint, member bigint)")
+        self.run("create table bands (key ubigint, member bigint)")
         step = max(1, (1 << 21) // bands)
         for start in range(0, self.num_sets, step):
             part = rows[start : start + step]
@@ -221,15 +228,13 @@ class Candidates:
                 yield pairs[:count]
 
     def _count(self, table: str) -> int:
-        row = self.connection.execute(f"select count(*) from {table}").fetchone()  # noqa: S608 - our own names
-        assert row is not None
-        return int(row[0])
+        return int(self.run(f"select count(*) from {table}")[0][0])
 
 
 @contextlib.contextmanager
 def mapped(
     path: Path, dtype: np.dtype[np.generic]
-) -> Iterator[tuple[npt.NDArray[np.generic], contextlib.AbstractContextManager[None]]]:  # type: ignore[type-arg]
+) -> Iterator[tuple[npt.NDArray[np.generic], contextlib.Callable[[], None]]]:
     """A file as a flat read-only array, and a function that drops its pages from this process's memory."""
     with path.open("rb") as file:
         if path.stat().st_size == 0:

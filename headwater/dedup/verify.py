@@ -37,11 +37,15 @@ def verify(
 ) -> None:
     """Fill ``links`` (a, b, similarity) with the candidates that reach the threshold."""
     connection = candidates.connection
-    connection.execute("create table links (a bigint, b bigint, similarity double)")
-    wanted = connection.sql(
-        """select set_index, doc_id, num_shingles from sets
+    candidates.run("create table links (a bigint, b bigint, similarity double)")
+    wanted = (
+        connection.cursor()
+        .sql(
+            """select set_index, doc_id, num_shingles from sets
         where set_index in (select a from candidates union select b from candidates) order by set_index"""
-    ).to_arrow_table()
+        )
+        .to_arrow_table()
+    )
     if wanted.num_rows == 0:
         return
     indices = wanted["set_index"].to_numpy()
@@ -69,7 +73,7 @@ def verify(
 def _store_sets(
     texts: Texts, doc_ids: pa.ChunkedArray, lengths: Ints, path: Path, *, ngram: int, threads: int | None
 ) -> Ints:
-    """Write every wanted document's shingle set to ``path``; where each begins, in the order of ``doc_ids``."""
+    """Write every wanted document's shingle set to ``path``; where each begins, by place in ``doc_ids``."""
     ids = ids_from_arrow(doc_ids)  # ascending, as sets are numbered by them
     starts = np.full(len(ids), -1, dtype=np.int64)
 
@@ -111,8 +115,7 @@ def _blocks(
         b = np.searchsorted(indices, batch.column("b").to_numpy())
         sizes = np.cumsum((lengths[a] + lengths[b]) * 8)
         cuts = np.flatnonzero(np.diff(sizes // block_bytes)) + 1
-        for part_a, part_b in zip(np.split(a, cuts), np.split(b, cuts), strict=True):
-            yield part_a, part_b
+        yield from zip(np.split(a, cuts), np.split(b, cuts), strict=True)
         touched += int(sizes[-1]) if len(sizes) else 0
         if touched > 4 * block_bytes:
             release()

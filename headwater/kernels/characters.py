@@ -11,6 +11,9 @@
 As a regular expression over lower-cased text: ``[solo][mark]*|[word but not solo]+``.
 """
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+# numba infers the types of the helpers below; annotating them would only repeat its work.
+
 from __future__ import annotations
 
 import base64
@@ -41,7 +44,7 @@ TABLE = _table()
 
 
 @inline_kernel
-def decode(data, at):  # type: ignore[no-untyped-def]
+def decode(data, at):
     """(code point, bytes) of the multi-byte UTF-8 character at ``at``; the text is known to be valid."""
     first = data[at]
     if first < 0xE0:

@@ -5,6 +5,9 @@ triple-quoted string that begins a line outside brackets (one after ``def f():``
 that are not closed end with their line, so that one odd quote cannot swallow a file.
 """
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+# numba infers the types of the helpers below; annotating them would only repeat its work.
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -98,7 +101,7 @@ def code_counts(array: pa.Array | pa.ChunkedArray, syntax: Syntax) -> dict[str, 
 
 
 @inline_kernel
-def _keywords(data, at, end, keywords, lengths, kinds, row, out):  # type: ignore[no-untyped-def]
+def _keywords(data, at, end, keywords, lengths, kinds, row, out):
     """Counts the statement that begins at ``at``, after its modifiers."""
     again = True
     while again:
@@ -171,8 +174,8 @@ def _code_counts(
                     size = 2
             else:
                 inside = False
-            if inside and not (quote != 0):
-                pass
+            if inside and quote == 0:
+                pass  # a comment
             elif quote != 0:
                 code = code or not (documentation or blank)
                 if byte == 92:
@@ -233,13 +236,13 @@ def _code_counts(
 
 
 @inline_kernel
-def _is_prefix(byte):  # type: ignore[no-untyped-def]
+def _is_prefix(byte):
     lower = byte | 0x20
     return lower == 114 or lower == 117 or lower == 98 or lower == 102
 
 
 @inline_kernel
-def _is_triple(data, at, end):  # type: ignore[no-untyped-def]
+def _is_triple(data, at, end):
     if at + 2 >= end or (data[at] != 34 and data[at] != 39):
         return False
     return data[at + 1] == data[at] and data[at + 2] == data[at]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ Offsets = npt.NDArray[np.int64]
 
 _EMPTY = np.zeros(1, dtype=np.uint8)
 _EMPTY.flags.writeable = False
+
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Flat(NamedTuple):
@@ -85,13 +88,13 @@ def is_null(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_] | None:
 
 
 def _bytes(buffer: pa.Buffer | None) -> Bytes:
-    # numba compiles again for a writable array: one kind only. A kernel never sees an empty buffer's null pointer.
+    # Read-only always: numba would compile again for writable arrays. Never a null pointer.
     if buffer is None or buffer.size == 0:
         return _EMPTY
     return _frozen(np.frombuffer(buffer, dtype=np.uint8))
 
 
-def _frozen(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:  # type: ignore[type-arg]
+def _frozen(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     view = array.view()
     view.flags.writeable = False
     return view

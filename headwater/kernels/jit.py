@@ -4,6 +4,9 @@ numba's cache of a kernel does not notice edits in *another* file whose kernels 
 shared kernel, delete ``headwater/kernels/__pycache__``.
 """
 
+# mypy: disable-error-code="misc, attr-defined, import-untyped"
+# ruff: noqa: ARG001 - numba gives every intrinsic its typing context, and arguments by position
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,5 +1,8 @@
 """Loops over pairs of documents: band keys, candidates in a bucket, exact Jaccard, connected components."""
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+# numba infers the types of the helpers below; annotating them would only repeat its work.
+
 from __future__ import annotations
 
 import numpy as np
@@ -30,7 +33,7 @@ def band_keys(minhash: Minhashes, bands: int, rows: int) -> Words:
 
 
 @inline_kernel
-def _agreeing(minhash, one, two):  # type: ignore[no-untyped-def]
+def _agreeing(minhash, one, two):
     total = np.int32(0)
     for k in range(minhash.shape[1]):
         total += np.int32(minhash[one, k] == minhash[two, k])
@@ -38,7 +41,7 @@ def _agreeing(minhash, one, two):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _promising(minhash, rows, sizes, a, b, least, threshold):  # type: ignore[no-untyped-def]
+def _promising(minhash, rows, sizes, a, b, least, threshold):
     """Agreeing minima of two sets, or -1 where their sizes or signatures rule the threshold out."""
     small, large = min(sizes[a], sizes[b]), max(sizes[a], sizes[b])
     if small / large < threshold:  # Jaccard <= small / large
@@ -48,7 +51,7 @@ def _promising(minhash, rows, sizes, a, b, least, threshold):  # type: ignore[no
 
 
 @inline_kernel
-def _emit(pairs, count, a, b):  # type: ignore[no-untyped-def]
+def _emit(pairs, count, a, b):
     pairs[count, 0] = min(a, b)
     pairs[count, 1] = max(a, b)
     return count + 1
@@ -168,7 +171,7 @@ def find_ids(ids: Words, wanted: Words) -> Ints:
 
 
 @inline_kernel
-def _root(parents, node):  # type: ignore[no-untyped-def]
+def _root(parents, node):
     while parents[node] != node:
         parents[node] = parents[parents[node]]
         node = parents[node]

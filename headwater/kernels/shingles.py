@@ -6,6 +6,9 @@ Shingles are 64-bit hashes; a document's set holds each once. Two different shin
 probability 2**-64, so for a pair of documents the Jaccard similarity of the hashes is that of the words.
 """
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+# numba infers the types of the helpers below; annotating them would only repeat its work.
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -76,7 +79,7 @@ def permutations(num_perm: int, seed: int) -> tuple[Words, Words]:
 
 
 @inline_kernel
-def mix(h):  # type: ignore[no-untyped-def]
+def mix(h):
     h ^= h >> _U(33)
     h *= _MIX_1
     h ^= h >> _U(33)
@@ -85,7 +88,7 @@ def mix(h):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _collect(data, start, end, table, ngram, top, ring, values):  # type: ignore[no-untyped-def]
+def _collect(data, start, end, table, ngram, top, ring, values):
     """Writes every shingle of one document into ``values`` (never 0); returns how many."""
     count = 0
     words = 0
@@ -141,7 +144,7 @@ def _collect(data, start, end, table, ngram, top, ring, values):  # type: ignore
 
 
 @inline_kernel
-def _distinct(values, count, slots, mask):  # type: ignore[no-untyped-def]
+def _distinct(values, count, slots, mask):
     """Drops repeated ``values`` in place, by open addressing in ``slots[:mask + 1]``; returns how many are left."""
     for i in range(mask + 1):
         slots[i] = _U(0)

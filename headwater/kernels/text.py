@@ -8,6 +8,9 @@ Definitions (``operators/text_stats.py`` turns the counts into shares):
   none. Blank: nothing but white space.
 """
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+# numba infers the types of the helpers below; annotating them would only repeat its work.
+
 from __future__ import annotations
 
 import numpy as np
@@ -99,7 +102,7 @@ def text_counts(array: pa.Array | pa.ChunkedArray) -> dict[str, npt.NDArray[np.i
 
 
 @inline_kernel
-def _among(code, codes):  # type: ignore[no-untyped-def]
+def _among(code, codes):
     for i in range(len(codes)):  # noqa: SIM110 - numba has no any()
         if codes[i] == code:
             return True
@@ -136,7 +139,7 @@ def _text_counts(
 
 
 @inline_kernel
-def _document(data, start, end, table, stops, terminals, bullets, seen, mask, count):  # type: ignore[no-untyped-def]
+def _document(data, start, end, table, stops, terminals, bullets, seen, mask, count):
     for i in range(len(count)):
         count[i] = 0
     chars = 0

@@ -5,6 +5,9 @@ doc/xxhash_spec.md). Hashing row by row from Python costs 1.4 µs a row whatever
 row costs a few nanoseconds and a document runs at memory speed.
 """
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+# numba infers the types of the helpers below; annotating them would only repeat its work.
+
 from __future__ import annotations
 
 import numpy as np
@@ -106,7 +109,7 @@ def _rows_64(
 
 
 @inline_kernel
-def hash_128(data, at, length, secret, lanes):  # type: ignore[no-untyped-def]
+def hash_128(data, at, length, secret, lanes):
     """(high, low) of ``data[at:at+length]``, seed 0; ``lanes`` is scratch of eight uint64."""
     size = _U(length)
     if length <= 16:
@@ -120,7 +123,7 @@ def hash_128(data, at, length, secret, lanes):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def hash_64(data, at, length, secret, seeded, seed, lanes):  # type: ignore[no-untyped-def]
+def hash_64(data, at, length, secret, seeded, seed, lanes):
     """xxh3-64 of ``data[at:at+length]``; ``seeded`` is the secret derived from ``seed``."""
     if length <= 16:
         return _short_64(data, at, length, secret, seed)
@@ -131,14 +134,14 @@ def hash_64(data, at, length, secret, seeded, seed, lanes):  # type: ignore[no-u
 
 
 @inline_kernel
-def _avalanche(h):  # type: ignore[no-untyped-def]
+def _avalanche(h):
     h ^= h >> _U(37)
     h *= _MX1
     return h ^ (h >> _U(32))
 
 
 @inline_kernel
-def _avalanche_64(h):  # type: ignore[no-untyped-def]
+def _avalanche_64(h):
     h ^= h >> _U(33)
     h *= _P64_2
     h ^= h >> _U(29)
@@ -147,29 +150,29 @@ def _avalanche_64(h):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _fold(a, b):  # type: ignore[no-untyped-def]
+def _fold(a, b):
     high, low = multiply_wide(a, b)
     return high ^ low
 
 
 @inline_kernel
-def _swap32(h):  # type: ignore[no-untyped-def]
+def _swap32(h):
     return swap64(h) >> _U(32)
 
 
 @inline_kernel
-def _rotate(h, by):  # type: ignore[no-untyped-def]
+def _rotate(h, by):
     return (h << by) | (h >> (_U(64) - by))
 
 
 @inline_kernel
-def _three_bytes(data, at, length):  # type: ignore[no-untyped-def]
+def _three_bytes(data, at, length):
     first, middle, last = _U(data[at]), _U(data[at + (length >> 1)]), _U(data[at + length - 1])
     return (first << _U(16)) | (middle << _U(24)) | last | (_U(length) << _U(8))
 
 
 @inline_kernel
-def _short_128(data, at, length, secret):  # type: ignore[no-untyped-def]
+def _short_128(data, at, length, secret):
     if length > 8:
         flip_low = load64(secret, 32) ^ load64(secret, 40)
         flip_high = load64(secret, 48) ^ load64(secret, 56)
@@ -205,7 +208,7 @@ def _short_128(data, at, length, secret):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _short_64(data, at, length, secret, seed):  # type: ignore[no-untyped-def]
+def _short_64(data, at, length, secret, seed):
     if length > 8:
         first = load64(data, at) ^ ((load64(secret, 24) ^ load64(secret, 32)) + seed)
         last = load64(data, at + length - 8) ^ ((load64(secret, 40) ^ load64(secret, 48)) - seed)
@@ -226,7 +229,7 @@ def _short_64(data, at, length, secret, seed):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _mix16(data, at, secret, key, seed):  # type: ignore[no-untyped-def]
+def _mix16(data, at, secret, key, seed):
     return _fold(
         load64(data, at) ^ (load64(secret, key) + seed),
         load64(data, at + 8) ^ (load64(secret, key + 8) - seed),
@@ -234,7 +237,7 @@ def _mix16(data, at, secret, key, seed):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _mix32(high, low, data, one, two, secret, key):  # type: ignore[no-untyped-def]
+def _mix32(high, low, data, one, two, secret, key):
     low += _mix16(data, one, secret, key, _U(0))
     low ^= load64(data, two) + load64(data, two + 8)
     high += _mix16(data, two, secret, key + 16, _U(0))
@@ -243,7 +246,7 @@ def _mix32(high, low, data, one, two, secret, key):  # type: ignore[no-untyped-d
 
 
 @inline_kernel
-def _middle_128(data, at, length, secret):  # type: ignore[no-untyped-def]
+def _middle_128(data, at, length, secret):
     size = _U(length)
     high, low = _U(0), size * _P64_1
     end = at + length
@@ -262,7 +265,7 @@ def _middle_128(data, at, length, secret):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _middle_64(data, at, length, secret, seed):  # type: ignore[no-untyped-def]
+def _middle_64(data, at, length, secret, seed):
     acc = _U(length) * _P64_1
     end = at + length
     if length <= 128:
@@ -279,7 +282,7 @@ def _middle_64(data, at, length, secret, seed):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _long(data, at, length, secret, lanes):  # type: ignore[no-untyped-def]
+def _long(data, at, length, secret, lanes):
     """More than 240 bytes: 1024-byte blocks of 16 stripes, scrambled after each, then the last stripe."""
     lanes[0], lanes[1], lanes[2], lanes[3] = _P32_3, _P64_1, _P64_2, _P64_3
     lanes[4], lanes[5], lanes[6], lanes[7] = _P64_4, _P32_2, _P64_5, _P32_1
@@ -295,7 +298,7 @@ def _long(data, at, length, secret, lanes):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _merge(lanes, secret, key, start):  # type: ignore[no-untyped-def]
+def _merge(lanes, secret, key, start):
     for i in range(0, 8, 2):
         start += _fold(lanes[i] ^ load64(secret, key + 8 * i), lanes[i + 1] ^ load64(secret, key + 8 * i + 8))
     return _avalanche(start)

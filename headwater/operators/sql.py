@@ -65,9 +65,9 @@ def register(connection: duckdb.DuckDBPyConnection, operator: Operator) -> None:
     for (name, default), kind in zip(operator.parameters.items(), parameter_types, strict=True):
         signature.append(name if isinstance(default, type) else f"{name} := {_literal(default)}")
         arguments.append(f"cast({name} as {kind})")
-    connection.execute(
-        f"create or replace macro {operator.name}({', '.join(signature)}) as {function}({', '.join(arguments)})"
-    )
+    call = f"{function}({', '.join(arguments)})"
+    sql = f"create or replace macro {operator.name}({', '.join(signature)}) as {call}"
+    connection.execute(sql).fetchall()  # an unfetched result keeps a DuckDB 2 connection busy
 
 
 def sql_type(kind: pa.DataType) -> str:

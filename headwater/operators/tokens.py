@@ -41,8 +41,8 @@ def tokens(text: pa.Array, *, tokenizer: str) -> pa.Array:
 
 
 @lru_cache(maxsize=8)
-def _load(path: str, modified: int) -> Any:
-    # Keyed by the modification time: a tokenizer trained again under the same name is read again.
+def _load(path: str, modified: int) -> Any:  # noqa: ARG001
+    # ``modified`` is part of the cache's key: a tokenizer trained again under the same name is read again.
     try:
         from tokenizers import Tokenizer
     except ImportError:

@@ -65,7 +65,7 @@ def funnel_chart(stages: Sequence[Stage], total: int) -> Markup:
 
 def bar_chart(bars: Sequence[Bar], *, title: str, label_width: int = 220) -> Markup:
     """Horizontal bars, longest possible label cut to fit; the inner part is the strong one."""
-    note = 210
+    note = 236
     span = WIDTH - label_width - note
     top = max((bar.value for bar in bars), default=0) or 1
     rows = []
@@ -203,11 +203,11 @@ def _cut(text: str, characters: float) -> str:
 
 
 def _nice(value: float) -> float:
-    """The next 1, 2, 2.5 or 5 times a power of ten, divisible into four grid steps that read well."""
+    """The next value that divides into four grid steps which read well."""
     if value <= 4:
         return 4.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 6, 8, 10, 20) if step * power >= value)
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if step * power >= value)
 
 
 def _short(value: float) -> str:

@@ -138,21 +138,21 @@ _LIVE_LOSS = """
 """A resumed run is a new attempt: what it went back behind does not count."""
 
 
-def lineage_rows(node: Node, depth: int = 0) -> Iterable[tuple[int, Node]]:
-    """The lineage tree as (depth, node), the table itself first."""
-    yield depth, node
-    for parent in node.inputs:
-        yield from lineage_rows(parent, depth + 1)
-
-
 def lineage(lake: Lake, table: Table) -> list[tuple[int, Node]]:
-    """The rows of the lineage table: of the packed sequences where there are some, else of ``table``."""
+    """The lineage as (depth, node), each version once: of the packed sequences, if any, then of ``table``."""
     packed = open_optional(lake, "sequences")
-    top = tree(lake, packed) if packed is not None else tree(lake, table)
-    found = list(lineage_rows(top))
-    if not any(node.ref.name == table.name for _, node in found):
-        found += lineage_rows(tree(lake, table))
-    return found
+    tops = [tree(lake, top) for top in (packed, table) if top is not None]
+    shown: dict[str, tuple[int, Node]] = {}
+    for top in tops:
+        _collect(top, 0, shown)
+    return list(shown.values())
+
+
+def _collect(node: Node, depth: int, shown: dict[str, tuple[int, Node]]) -> None:
+    if str(node.ref) not in shown:
+        shown[str(node.ref)] = (depth, node)
+        for parent in node.inputs:
+            _collect(parent, depth + 1, shown)
 
 
 def _load_candidates(con: duckdb.DuckDBPyConnection, lake: Lake, facts: Decided) -> None:
@@ -235,12 +235,16 @@ def _bars(con: duckdb.DuckDBPyConnection, column: str) -> Iterable[Bar]:
         "from candidates group by 1 order by n desc, value"
     ).fetchall()
     shown, rest = found[:MAX_BARS], found[MAX_BARS:]
-    if rest:
-        totals = [sum(row[i] for row in rest) for i in (1, 2, 3)]
-        shown.append((f"{len(rest):,} more", *totals))
     for value, n, kept, text_bytes in shown:
-        note = f"{count(n)} · {size(text_bytes)} · {share(kept, n)} kept"
-        yield Bar(label=value, value=n, inner=kept, note=note)
+        yield Bar(label=value, value=n, inner=kept, note=_note(n, kept, text_bytes))
+    if rest:
+        # No bar: together they are often more than the longest one, which would make that one a hair.
+        totals = [sum(row[i] for row in rest) for i in (1, 2, 3)]
+        yield Bar(label=f"{len(rest):,} more", value=0, inner=0, note=_note(*totals))
+
+
+def _note(n: int, kept: int, text_bytes: int) -> str:
+    return f"{count(n)} · {size(text_bytes)} · {share(kept, n)} kept"
 
 
 _KEPT = f"""
