@@ -113,7 +113,7 @@ def summarize(project: Project, measured: list[Measured], console: Console) -> N
     console.print(_costs(measured))
     console.print(f"report: [bold]{project.root / 'report.html'}[/bold] (one file, opens offline)")
     console.print("try next:")
-    document = lake.table("decisions").scan(["doc_id"], filter=f"\"table\" = '{TABLE}'").read_next_batch()
+    document = lake.table("decisions").scan(["doc_id"], filter=f"`table` = '{TABLE}'").read_next_batch()
     identifier = document["doc_id"][0].as_py().hex()[:12] if document.num_rows else "<doc id>"
     for command, reason in (
         (f"headwater why {identifier}", "why one document is out"),

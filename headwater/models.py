@@ -89,8 +89,8 @@ def materialize(
 
 def _build(session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec, frame: Any) -> ModelResult:
     short = spec.name.rpartition(".")[2]
-    inputs = _input_refs(session, con, spec)
-    fingerprint = fingerprint_of(spec, session.lake.schema)
+    inputs, others = _inputs(session, con, spec)
+    fingerprint = fingerprint_of(spec, session.lake.schema, others)
     own = session.tables.get(spec.name)
     current = own if own is not None and own.name == spec.name else None
     same_request = current is not None and current.provenance.fingerprint == fingerprint
@@ -104,6 +104,7 @@ def _build(session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec, fr
         git_commit=session.git_commit,
         fingerprint=fingerprint,
         inputs=inputs,
+        extra={"outside_the_lake": others} if others else {},
     )
     if spec.rows_of:
         version, status, message = _row_wise(
@@ -115,8 +116,8 @@ def _build(session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec, fr
     return ModelResult(short, status, version.num_rows, version.version, message=message)
 
 
-def fingerprint_of(spec: ModelSpec, target_schema: str) -> str:
-    """Digest of what a model asks for: its code, the versions of the operators it names, its settings.
+def fingerprint_of(spec: ModelSpec, target_schema: str, others: Mapping[str, str]) -> str:
+    """Digest of what a model asks for: code, operator versions, settings, and inputs outside the lake.
 
     The target's schema is written ``@``, so that ``dev`` and ``prod`` agree.
     """
@@ -132,6 +133,7 @@ def fingerprint_of(spec: ModelSpec, target_schema: str) -> str:
         "rows_of": spec.rows_of,
         "candidates": spec.candidates,
         "order_by": spec.order_by,
+        "outside_the_lake": sorted(digest for digest in others.values()),
     }
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -140,17 +142,19 @@ def _same_data(before: Sequence[TableRef], now: Sequence[TableRef]) -> bool:
     return {(ref.name, ref.digest) for ref in before} == {(ref.name, ref.digest) for ref in now}
 
 
-def _input_refs(session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec) -> tuple[TableRef, ...]:
-    """Exact versions of what a model reads; seeds and views, which the lake does not hold, by digest."""
-    refs = []
+def _inputs(
+    session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec
+) -> tuple[tuple[TableRef, ...], dict[str, str]]:
+    """Exact versions of the tables a model reads; and seeds and views, which no lake holds, by digest."""
+    refs, others = [], {}
     for name in spec.inputs:
         table = session.tables.get(name)
         if table is not None:
             refs.append(table.ref)
         else:
             rows = con.sql(f"select * from {spec.relations[name]}").to_arrow_reader(65_536)
-            refs.append(TableRef(name=name, version=0, digest=ContentDigest.of(rows).hex()))
-    return tuple(sorted(refs, key=lambda ref: ref.name))
+            others[name] = ContentDigest.of(rows).hex()
+    return tuple(sorted(refs, key=lambda ref: ref.name)), others
 
 
 # -- set models -----------------------------------------------------------------------------------

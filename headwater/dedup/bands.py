@@ -5,13 +5,13 @@ a band with ``s**r``, and meet in none of ``b`` bands with
 
     miss(s) = (1 - s**r) ** b
 
-which falls with ``s``, so at a threshold ``t`` every wanted pair is missed with at most ``miss(t)``. More
-rows make fewer candidates to verify, more bands miss fewer; ``bands_for`` takes the most rows, and of them the
+which falls with ``s``; so a pair at or above a threshold ``t`` is missed with at most ``miss(t)``. More
+rows make fewer candidates to verify, more bands miss fewer. ``bands_for`` takes the most rows, and then the
 fewest bands, with ``miss(t) <= 5e-4`` and ``b * r <= num_perm``:
 
-    t     0.9     0.8     0.7     0.6    0.5        at 112 permutations
-    b x r 13 x 8  20 x 5  28 x 4  32 x 3 27 x 2
-    miss  4e-4    4e-4    5e-4    4e-4   4e-4
+    t     0.9     0.8     0.7     0.6     0.5       at 112 permutations
+    b x r 14 x 8  20 x 5  28 x 4  32 x 3  27 x 2
+    miss  4e-4    4e-4    5e-4    4e-4    4e-4
 
 The field's 14 x 8 misses 0.08 of the pairs at 0.8, and 0.44 at 0.7.
 """
@@ -25,7 +25,7 @@ from headwater.errors import UsageError
 from headwater.operators.minhash import NUM_PERM
 
 THRESHOLD = 0.8
-"""Default Jaccard similarity of near-duplicates (Lee et al., arXiv 2107.06499; The Stack uses 0.7 to 0.85)."""
+"""Default Jaccard similarity of near-duplicates (Lee et al., arXiv 2107.06499: edit similarity 0.8)."""
 
 MISS_AT_THRESHOLD = 5e-4
 """Probability with which a pair exactly at the threshold may share no band. Pairs above it miss less, so that

@@ -153,7 +153,7 @@ class Candidates:
                 select first_a, first_b, similarity from wide where num_pairs = 1 or num_pairs > {CROSS_CAP}
             )
             select least(a, b) as a, greatest(a, b) as b, similarity::float as similarity
-            from spread order by 1, 2"""  # noqa: S608 - our own numbers
+            from spread order by 1, 2"""
         for batch in self.connection.cursor().sql(query).to_arrow_reader(_CHUNK_ROWS):
             yield batch.cast(
                 pa.schema([("a", pa.binary()), ("b", pa.binary()), ("similarity", pa.float32())])
@@ -232,13 +232,11 @@ class Candidates:
 
 
 @contextlib.contextmanager
-def mapped(
-    path: Path, dtype: np.dtype[np.generic]
-) -> Iterator[tuple[npt.NDArray[np.generic], contextlib.Callable[[], None]]]:
+def mapped(path: Path, dtype: np.dtype[np.generic]) -> Iterator[tuple[npt.NDArray[Any], Callable[[], None]]]:
     """A file as a flat read-only array, and a function that drops its pages from this process's memory."""
     with path.open("rb") as file:
         if path.stat().st_size == 0:
-            yield np.empty(0, dtype=dtype), _nothing  # type: ignore[misc]
+            yield np.empty(0, dtype=dtype), _nothing
             return
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -246,7 +244,7 @@ def mapped(
             if hasattr(mmap, "MADV_DONTNEED"):
                 memory.madvise(mmap.MADV_DONTNEED)
 
-        yield np.frombuffer(memory, dtype=dtype), release  # type: ignore[misc]
+        yield np.frombuffer(memory, dtype=dtype), release
 
 
 def _nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from headwater.dedup.ids import Ids, ids_from_arrow, ids_to_arrow, sorted_distin
 from headwater.errors import DataMismatch, UnknownName
 from headwater.kernels.pairs import find_ids, join_components, settle_components
 
-Stream = pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch]
+Stream: TypeAlias = pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch]
 
 
 def duplicate_clusters(pairs: Stream, *, threshold: float | None = None) -> pa.Table:

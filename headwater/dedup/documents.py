@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,7 @@ class LakeTable(Protocol):
     def with_text(self, ids: pa.Array, columns: Any = ("text",)) -> Iterator[pa.RecordBatch]: ...
 
 
-Documents = LakeTable | pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch]
+Documents: TypeAlias = LakeTable | pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch]
 
 
 class Texts:
@@ -40,7 +40,8 @@ class Texts:
         self._lake: Any = documents if hasattr(documents, "with_text") else None
         self._table: pa.Table | None = None
         if self._lake is None:
-            self._table = documents if isinstance(documents, pa.Table) else _spooled(documents, folder)
+            stream: Any = documents
+            self._table = stream if isinstance(stream, pa.Table) else _spooled(stream, folder)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         if self._lake is not None:

@@ -1,8 +1,8 @@
 """From documents, or their stored signatures, to verified pairs.
 
     signatures → documents with equal shingle sets collapsed to their smallest id
-               → bands, sorted in DuckDB (spills) → candidates: what shares a band, unless signatures rule it out
-               → texts of candidates only → their shingle sets, on disk → exact Jaccard → pairs
+      → bands, sorted in DuckDB (spills) → candidates: what shares a band, unless signatures rule it out
+      → texts of candidates only → their shingle sets, on disk → exact Jaccard → pairs
 
 Nothing holds one Python object per document. In memory: 40 bytes for each distinct shingle set, and blocks
 bounded by ``memory_bytes``; the rest lies in a temporary folder (``TMPDIR``): DuckDB's tables, the minhashes,
@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -32,7 +33,7 @@ PAIRS = pa.schema(
     [pa.field("a", pa.binary(16)), pa.field("b", pa.binary(16)), pa.field("similarity", pa.float32())]
 )
 
-Signatures = LakeTable | pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch]
+Signatures: TypeAlias = LakeTable | pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch]
 
 
 def near_duplicate_pairs(
@@ -147,10 +148,11 @@ def _pairs(
 
 def _signature_batches(signatures: Signatures) -> Iterator[pa.RecordBatch]:
     columns = ["doc_id", "num_shingles", "shingle_set_hash", "minhash"]
-    if hasattr(signatures, "with_text"):
-        yield from signatures.scan(columns)
+    given: Any = signatures
+    if hasattr(given, "with_text"):
+        yield from given.scan(columns)
     elif isinstance(signatures, pa.Table):
         yield from signatures.select(columns).to_batches()
     else:
-        for batch in signatures:
+        for batch in given:
             yield batch.select(columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -195,7 +195,7 @@ def _explain(line: str) -> str:
 
 
 def _query(chosen: ColumnMap, *, source: str, fixed_source: bool, origin: str) -> str:
-    """Candidates from ``input(line, number)``: three passes over each line, none of them in Python."""
+    """Candidates from ``input(line, number)``: two passes over each line, none of them in Python."""
     paths = {name: _paths(column) for name, column in chosen.columns.items()}
     flat = [path for several in paths.values() for path in several]
     listed = ", ".join(literal(path) for path in flat)
@@ -212,24 +212,36 @@ def _query(chosen: ColumnMap, *, source: str, fixed_source: bool, origin: str) -
     columns = canonical_columns(
         given, source=source, fixed_source=fixed_source, origin=origin, position="number"
     )
+    # A third parse for the types is needed only where the text is missing or would itself be JSON:
+    # everywhere else a text was found, so the line is an object and the text a string.
     return f"""
         with parsed as (
             select
+                line,
                 number,
                 json_extract_string(line, [{listed}]) as v,
-                json_type(line, [{text_paths}]) as t,
-                json_merge_patch(line, {literal(json.dumps(dropped))}) as rest
+                {given["text"]} as found,
+                json_merge_patch(line, {literal(json.dumps(dropped))})::varchar as rest
             from input
+        ),
+        typed as (
+            select *, case when found is null or json_valid(found) then json_type(line, [{text_paths}]) end as t
+            from parsed
         )
         select
-            t[1] as root,
-            case when {is_text} then {given["text"]} end as text,
+            coalesce(t[1], 'OBJECT') as root,
+            case when t is null or {is_text} then found end as text,
             {columns},
-            case when rest::varchar <> '{{}}' then rest::varchar end as metadata,
+            case when rest <> '{{}}' then rest end as metadata,
             $file as file,
             'line ' || number as position
-        from parsed
-    """
+        from typed
+    """  # noqa: S608 (names are quoted; values are literals or parameters)
+
+
+def _first(values: Iterable[str]) -> str:
+    several = list(values)
+    return several[0] if len(several) == 1 else f"coalesce({', '.join(several)})"
 
 
 def _paths(column: str) -> list[str]:

@@ -368,9 +368,7 @@ def _in_order(tasks: Iterator[Task], threads: int, max_bytes: int) -> Iterator[C
     def work(task: Task) -> Checked:
         return check(task(), max_document_bytes=max_bytes)
 
-    if threads == 1:
-        yield from map(work, tasks)
-        return
+    # Even one thread is a thread of its own: the consumer may be called from any of Lance's.
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
     pending: deque[Future[Checked]] = deque()
     try:

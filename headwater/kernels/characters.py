@@ -35,7 +35,9 @@ def _table() -> npt.NDArray[np.uint32]:
     lengths = np.ascontiguousarray(columns[:4].T).view("<u4").ravel()
     flags = np.repeat(columns[4].astype(np.uint32), lengths)
     delta = np.repeat(np.ascontiguousarray(columns[5:].T).view("<i4").ravel(), lengths)
-    table = (np.arange(len(flags), dtype=np.int64) + delta).astype(np.uint32) | (flags << np.uint32(21))
+    table: npt.NDArray[np.uint32] = (np.arange(len(flags), dtype=np.int64) + delta).astype(np.uint32) | (
+        flags << np.uint32(21)
+    )
     table.flags.writeable = False
     return table
 

@@ -1,11 +1,11 @@
 """Line and comment counts of source code: one pass, a small lexer, no parser.
 
 A line is a comment line when it holds comments or documentation and no code. Documentation is a
-triple-quoted string that begins a line outside brackets (one after ``def f():`` on the same line is code). Strings
-that are not closed end with their line, so that one odd quote cannot swallow a file.
+triple-quoted string that begins a line outside brackets (after ``def f():`` it is code). Strings that are
+not closed end with their line, so that one odd quote cannot swallow a file.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+# mypy: disable-error-code="assignment, no-untyped-def, no-untyped-call, misc"
 # numba infers the types of the helpers below; annotating them would only repeat its work.
 
 from __future__ import annotations
@@ -197,9 +197,7 @@ def _code_counts(
                     size = 3
             elif blank:
                 pass
-            elif hash_comments and byte == 35:
-                line_comment = comment = inside = True
-            elif slash_comments and byte == 47 and following == 47:
+            elif (hash_comments and byte == 35) or (slash_comments and byte == 47 and following == 47):
                 line_comment = comment = inside = True
             elif slash_comments and byte == 47 and following == 42:
                 block_comment = comment = inside = True

@@ -72,13 +72,13 @@ def bucket_pairs(
     window: int,
     pairs: Ints,
 ) -> tuple[int, int]:
-    """Candidate pairs of the buckets from ``start`` on, until ``pairs`` is full: (next start, pairs written).
+    """Candidate pairs of the buckets from ``start`` until ``pairs`` is full: (next start, pairs written).
 
     ``keys`` ascending, ``members`` ascending within a key; ``rows[m]`` is the row of ``minhash`` and
     ``sizes[m]`` the number of shingles of member m. A bucket of at most ``cap`` members gives all its pairs.
-    In a larger one each member meets the leaders so far, is paired with the two that agree best, and becomes
-    a leader itself where none reaches the threshold by estimate; and it is paired with ``window`` neighbors in
-    each of two orders by other minima than the bucket's. Pairs that sizes or signatures rule out are left out.
+    In a larger one each member meets the leaders so far, is paired with the two that agree best, and is
+    a leader itself where none reaches the threshold by estimate; and it is paired with ``window`` neighbors
+    in each of two orders by other minima. Pairs that sizes or signatures rule out are left out.
     """
     count = 0
     leaders = np.empty(max_leaders, dtype=np.int64)
@@ -139,7 +139,7 @@ def bucket_pairs(
 def jaccard(
     values: Words, starts: Ints, lengths: Ints, a: Ints, b: Ints, out: npt.NDArray[np.float64]
 ) -> None:
-    """Exact similarity of the sets ``a[i]`` and ``b[i]``: ascending ``values[starts[s]:starts[s] + lengths[s]]``."""
+    """Exact similarity of sets a[i] and b[i]; set s is ``values[starts[s] :][: lengths[s]]``, ascending."""
     for i in range(len(a)):
         at, other = starts[a[i]], starts[b[i]]
         end, other_end = at + lengths[a[i]], other + lengths[b[i]]

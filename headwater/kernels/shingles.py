@@ -145,7 +145,7 @@ def _collect(data, start, end, table, ngram, top, ring, values):
 
 @inline_kernel
 def _distinct(values, count, slots, mask):
-    """Drops repeated ``values`` in place, by open addressing in ``slots[:mask + 1]``; returns how many are left."""
+    """Drops repeated ``values`` in place (open addressing in ``slots[:mask + 1]``); how many are left."""
     for i in range(mask + 1):
         slots[i] = _U(0)
     kept = 0
@@ -184,7 +184,8 @@ def _signatures(
     longest = 0
     for row in range(rows):
         longest = max(longest, offsets[row + 1] - offsets[row])
-    # A word needs two bytes (itself and a separator) or is one letter of three: never written, never resident.
+    # A word needs two bytes (itself and a separator) or is one letter of three. What stays unwritten costs
+    # no memory.
     values = np.empty(longest // 2 + 2, dtype=np.uint64)
     slots = np.empty(1024, dtype=np.uint64)
     sets = np.empty(1024 if with_sets else 0, dtype=np.uint64)

@@ -84,6 +84,9 @@ BULLETS = "•‣◦⁃▪●○-*"
 _DOT, _ELLIPSIS, _HASH, _NEWLINE, _RETURN = (np.uint32(ord(c)) for c in ".…#\n\r")
 
 
+_NONE = np.uint32(0xFFFFFFFF)
+
+
 def _packed(word: str) -> int:
     return int.from_bytes(word.encode(), "little")
 
@@ -152,7 +155,7 @@ def _document(data, start, end, table, stops, terminals, bullets, seen, mask, co
     dots = 0
     line_start = 0  # in characters
     line_hash = _FNV_OFFSET
-    first_code = last_code = np.uint32(0)  # of the line, white space aside
+    first_code = last_code = _NONE  # of the line, white space aside
     trailing_dots = 0
     returned = False  # the last character was a carriage return
     at = start
@@ -203,7 +206,7 @@ def _document(data, start, end, table, stops, terminals, bullets, seen, mask, co
                 count[_HASHES] += 1
             elif code == _ELLIPSIS:
                 count[_ELLIPSES] += 1
-            if first_code == 0:
+            if first_code == _NONE:
                 first_code = code
             trailing_dots = trailing_dots + 1 if code == _DOT else 0
             last_code = code
@@ -228,7 +231,7 @@ def _document(data, start, end, table, stops, terminals, bullets, seen, mask, co
                 count[_LINES] += 1
                 count[_LINE_CHARS] += length
                 count[_MAX_LINE] = max(count[_MAX_LINE], length)
-                if first_code == 0:
+                if first_code == _NONE:
                     count[_BLANK] += 1
                 else:
                     count[_SHORT] += length <= SHORT_LINE_CHARS
@@ -248,7 +251,7 @@ def _document(data, start, end, table, stops, terminals, bullets, seen, mask, co
             count[_NEWLINES] += 1
             line_start = chars + 1
             line_hash = _FNV_OFFSET
-            first_code = last_code = np.uint32(0)
+            first_code = last_code = _NONE
             trailing_dots = 0
             returned = False
         else:

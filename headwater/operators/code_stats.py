@@ -24,7 +24,8 @@ _COMMENT = r"^[ \t]*(?:#|//|/\*|\*|--|;|<!--|[rRuU]?\"\"\"|[rRuU]?''')"
 _PHRASES = (
     r"@generated\b",
     r"auto-?generated (?:by|from|file|code|with|on|at|using)\b",
-    r"\b(?:file|code|module|script|source) (?:is |was |has been )?(?:auto-?|automatically |machine[ -])?generated\b",
+    r"\b(?:file|code|module|script|source) (?:is |was |has been )?"
+    r"(?:auto-?|automatically |machine[ -])?generated\b",
     r"\b(?:is|was) (?:auto-?|automatically |machine[ -])generated\b",
     r"\bgenerated automatically\b",
     r"\bautomatically generated (?:by|from|file|code)\b",
@@ -65,13 +66,13 @@ STATS = pa.struct(
     inputs={"text": pa.large_string()},
     output=STATS,
     parameters={"language": "python"},
-    source="StarCoder (arXiv 2305.06161, 3.2-3.3); GitHub Linguist's generated.rb; Go's generated-code convention",
+    source="StarCoder (arXiv 2305.06161, 3.2-3.3); Linguist's generated.rb; Go's generated-code convention",
 )
 def code_stats(text: pa.Array, *, language: str) -> pa.Array:
     """Counts and shares of source code; shares of nothing are 0.
 
-    ``language`` names a family of syntax: ``python``, ``shell`` (``#`` comments) or ``c`` (``//`` and ``/* */``:
-    C, C++, C#, Java, JavaScript, TypeScript, Go, Rust, …). Definitions are statements that begin with the
+    ``language`` names a syntax: ``python``, ``shell`` (``#`` comments), ``c`` (``//``, ``/* */``: C, C++,
+    C#, Java, JavaScript, TypeScript, Go, Rust, …). Definitions are statements that begin with the
     family's keywords (``def``, ``class``; ``fn``, ``struct``, …), so C functions are not among them.
     ``comment_line_share``: lines of nothing but comments and documentation strings, of the lines that are not
     blank; ``comment_char_share``: of all characters. ``is_generated``: a comment in the first 5 KiB says so.

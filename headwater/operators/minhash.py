@@ -15,7 +15,7 @@ NGRAM = 5
 """Words in a shingle: word 5-grams as in FineWeb and Gopher."""
 SEED = 1
 
-_SOURCE = "A. Broder, On the resemblance and containment of documents, 1997; word 5-grams as FineWeb (arXiv 2406.17557)"
+_SOURCE = "Broder, On the resemblance and containment of documents, 1997; 5-grams as FineWeb"
 _PARAMETERS = {"num_perm": NUM_PERM, "ngram": NGRAM, "seed": SEED}
 SIGNATURE = pa.struct(
     [

@@ -67,12 +67,12 @@ class Operator:
         self.requires = tuple(requires)
         self.__doc__ = function.__doc__
         if not name.isidentifier() or not self.inputs:
-            raise UsageError(f"operator {name!r} needs a name that is an identifier, and at least one input")
+            raise UsageError(f"operator {name!r} needs an identifier for a name, and at least one input")
         for key, default in self.parameters.items():
             if default not in _PARAMETER_TYPES and not isinstance(default, _PARAMETER_TYPES):
                 raise UsageError(
                     f"operator {name}: the default of {key} is a {type(default).__name__}",
-                    hint="a parameter is a bool, int, float or str, or one of these types when it is required",
+                    hint="a parameter is a bool, int, float or str, or one of these types if it is required",
                 )
 
     def __repr__(self) -> str:

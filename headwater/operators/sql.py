@@ -48,7 +48,7 @@ def register(connection: duckdb.DuckDBPyConnection, operator: Operator) -> None:
     types = [sql_type(kind) for kind in operator.inputs.values()]
     parameter_types = [_OF_PARAMETER[_kind(default)] for default in operator.parameters.values()]
     try:
-        connection.create_function(
+        connection.create_function(  # type: ignore[call-overload]  # the stubs do not know "arrow"
             function,
             _vectorized(operator, len(types) + len(parameter_types)),
             [duckdb.type(name) for name in (*types, *parameter_types)],

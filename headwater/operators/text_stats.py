@@ -59,10 +59,11 @@ def text_stats(text: pa.Array) -> pa.Array:
     ellipsis, terminal_punctuation, short, duplicate) are of the lines that are not blank:
 
     * ``bullet``: the first character is one of ``•‣◦⁃▪●○-*``; ``ellipsis``: it ends in ``...`` or ``…``;
-    * ``terminal_punctuation``: it ends in one of ``. ! ? " ' ” ’ … 。 ！ ？``; ``short``: at most 30 characters;
-    * ``duplicate``: equal to an earlier line; ``duplicate_line_char_share`` is of all characters but line feeds.
+    * ``terminal_punctuation``: it ends in one of ``. ! ? " ' ” ’ … 。 ！ ？``;
+    * ``short``: at most 30 characters;
+    * ``duplicate``: equal to an earlier line; ``duplicate_line_char_share`` is of all but line feeds.
 
-    ``hash_word_ratio`` and ``ellipsis_word_ratio`` count ``#`` and ellipses for each word; ``symbol_word_ratio``
+    ``hash_word_ratio`` and ``ellipsis_word_ratio``: ``#`` and ellipses for each word; ``symbol_word_ratio``
     is the larger. ``stop_word_count``: how many of Gopher's eight (the, be, to, of, and, that, have, with)
     occur. ``blank_line_share`` and ``mean_line_length`` are over all lines.
     """

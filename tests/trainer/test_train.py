@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,12 +51,8 @@ def test_the_loss_falls_and_every_step_is_logged(place: Path, whole: dict[int, f
     lake = Lake(place / "lake")
     (run_id,) = (run.name for run in (place / "whole").iterdir())
     run = lake.table("training_runs").to_arrow(filter=f"run_id = '{run_id}'").to_pylist()[0]
-    sequences = lake.table("sequences")
-    assert (run["table"], run["version"], run["digest"]) == (
-        "dev.sequences",
-        sequences.version,
-        sequences.digest,
-    )
+    sequences = lake.table(run["table"], version=run["version"])
+    assert run["table"] == "dev.sequences" and run["digest"] == sequences.digest
     assert (run["approved"], run["world_size"], run["start_step"]) == (False, 2, 0)
     assert "not approved" in run["bypass"]
     steps = lake.table("training_steps").to_arrow(filter=f"run_id = '{run_id}'").to_pylist()
@@ -111,24 +109,43 @@ def test_resuming_over_other_data_is_refused_with_both_sides(place: Path, whole:
     assert "nothing to do" in again.stdout
 
 
-@pytest.mark.parametrize(
-    ("options", "how", "code", "says"),
-    [
-        (("--resume", "--out", "none"), {}, 2, "found no checkpoint of any run of tiny.py:tiny in none"),
-        ((), {"recipe": "llama_1m_cpo"}, 2, "did you mean llama_1m_cpu"),
-        ((), {"recipe": "gone.py:tiny"}, 2, "no recipe file gone.py"),
-        (("--table", "sequence"), {}, 2, "did you mean dev.sequences"),
-        (("--version", "approved"), {}, 1, "has no standing approval"),
-        (("--version", "999"), {}, 2, "unknown version or tag"),
-    ],
-)
-def test_errors_are_readable(
-    place: Path, options: tuple[str, ...], how: dict[str, str], code: int, says: str
-) -> None:
-    done = tools.train(place, *options, **how)
-    assert done.returncode == code
-    assert says in done.stderr
+ERRORS = [
+    (
+        ["tiny.py:tiny", "--resume", "--out", "none"],
+        2,
+        "found no checkpoint of any run of tiny.py:tiny in none",
+    ),
+    (["llama_1m_cpo"], 2, "did you mean llama_1m_cpu"),
+    (["gone.py:tiny"], 2, "no recipe file gone.py"),
+    (["tiny.py:tiny", "--table", "sequence"], 2, "did you mean dev.sequences"),
+    (["tiny.py:tiny", "--version", "approved"], 1, "has no standing approval"),
+    (["tiny.py:tiny", "--version", "999"], 2, "unknown version or tag"),
+    (["tiny.py:tiny", "--target", "prod", "--table", "dev.sequences"], 1, "has no standing approval"),
+]
+
+ALL_ERRORS = """
+import json, sys
+import torch.distributed as dist
+import train
+
+for arguments in json.loads(sys.argv[1]):
+    print("code", train.main(arguments), file=sys.stderr)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+"""
+
+
+def test_errors_are_readable(place: Path) -> None:
+    lines = json.dumps([[*arguments, "--lake", "lake"] for arguments, *_ in ERRORS])
+    environment = {**tools.environment(), "PYTHONPATH": str(tools.TRAINER)}
+    done = subprocess.run(
+        [sys.executable, "-c", ALL_ERRORS, lines], cwd=place, env=environment, capture_output=True, text=True
+    )
+    told = re.split(r"code (\d)\n", done.stderr)
     assert "Traceback" not in done.stderr
+    for (arguments, code, says), message, got in zip(ERRORS, told[0::2], told[1::2], strict=False):
+        assert says in message and int(got) == code, (arguments, message, got)
+    assert len(told[1::2]) == len(ERRORS)
 
 
 def test_a_changed_recipe_does_not_resume(place: Path, whole: dict[int, float]) -> None:
