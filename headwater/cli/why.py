@@ -73,7 +73,8 @@ class _Writer:
         self._out.print(Text.assemble("  ", word, where, (f"  {plain(verdict.note)}", "dim")))
         for rule in verdict.rules:
             self._rule(rule)
-        for approval in verdict.approvals:
+        # What stands for the table says nothing of a document that the table does not hold.
+        for approval in verdict.approvals if verdict.outcome == "kept" else ():
             at, who = str(approval["at"])[:10], approval["who"]
             self._line(
                 f"    approved as {approval['table']}@{approval['version']} on {at} by {who}", style="green"

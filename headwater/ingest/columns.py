@@ -1,5 +1,7 @@
 """Which of their columns is our ``text``, ``id``, ``license``: the column map and the known layouts.
 
+Without a known layout, columns that have our names are taken for what they say.
+
 A map is written canonical = theirs: ``{"id": "doc_id", "text": "content"}``. A dot reaches into a nested
 field (``license=metadata.license``), unless a column has exactly that name.
 """
@@ -63,9 +65,9 @@ LAYOUTS = (
         {"text": "text", "id": "id", "url": "metadata.url", "date": "metadata.date"},
     ),
     Layout(
-        "huggingface",  # the usual plain data set: text, and perhaps an id
+        "huggingface",  # the usual plain data set: text, and perhaps columns with our names
         frozenset({"text"}),
-        {"text": "text", "id": "id", "url": "url"},
+        {name: name for name in CANONICAL},
     ),
 )
 """In order of detection, the most telling first."""
@@ -117,8 +119,8 @@ def choose(
     known = next((one for one in LAYOUTS if one.name == layout), None)
     if known is None:
         known = next((one for one in LAYOUTS if one.signature <= set(available)), None)
-    chosen = {**(known.columns if known else {}), **given}
-    if "text" not in chosen:
+    chosen = {**(known.columns if known else {name: name for name in CANONICAL}), **given}
+    if known is None and "text" not in given:
         chosen["text"] = next((name for name in _TEXT_FALLBACKS if name in available), "text")
     require(available, chosen["text"], where=where)
     for name in given:

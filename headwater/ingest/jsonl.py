@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.errors import BadInput
+from headwater.ingest.canonical import DATE_SQL, Defaults, candidates
 from headwater.ingest.columns import ColumnMap, check_map, choose, segments
-from headwater.ingest.duck import DuckError, Ducks, canonical_columns, literal
+from headwater.ingest.duck import DuckError, Ducks, literal
 from headwater.ingest.files import Task
 from headwater.ingest.inputs import DataFile, Location, data_files, default_source
 from headwater.ingest.lines import Block, read_blocks
-from headwater.ingest.rows import BAD, CANDIDATES, Chunk, bad_rows
+from headwater.ingest.rows import BAD, Chunk, bad_rows
 from headwater.ingest.text import Mask, as_text
 
 _NAMES = ("jsonl", "ndjson", "jsonlines")
@@ -60,7 +61,8 @@ class JsonlReader:
         from_rows = "source" in self.map.columns and (source is None or "source" in self.map.given)
         self.source = source or default_source(location)
         self.sources = None if from_rows else frozenset({self.source})
-        self._sql = _query(self.map, source=self.source, fixed_source=not from_rows, origin=origin)
+        self._sql = _query(self.map, fixed_source=not from_rows)
+        self._defaults = Defaults(source=self.source, from_rows=from_rows, origin=origin)
 
     def total_bytes(self) -> int | None:
         return sum(file.size for file in self._files)
@@ -93,18 +95,23 @@ class JsonlReader:
     def _parse(self, file: DataFile, block: Block) -> Chunk:
         lines, bad = self._usable(file, block)
         try:
-            rows = self._ducks.query(self._sql, lines, {"file": file.name})
+            rows = self._ducks.query(self._sql, lines)
         except DuckError:
             valid = self._ducks.query("select json_valid(line) as ok from input", lines)["ok"]
             broken = lines.filter(pc.invert(valid))
             bad.append(self._broken(file, broken))
             lines = lines.filter(valid)
-            rows = self._ducks.query(self._sql, lines, {"file": file.name})
+            rows = self._ducks.query(self._sql, lines)
         if pc.any(pc.not_equal(rows["root"], "OBJECT")).as_py():
             is_object = pc.equal(rows["root"], "OBJECT")
             bad.append(self._broken(file, lines.filter(pc.invert(is_object))))
             rows = rows.filter(is_object)
-        table = rows.select(CANDIDATES.names).cast(CANDIDATES).combine_chunks()
+        text = pc.if_else(rows["is_text"], rows["text"], None)
+        metadata = pc.if_else(pc.equal(rows["metadata"], "{}"), None, rows["metadata"])
+        rows = rows.set_column(rows.column_names.index("metadata"), "metadata", metadata)
+        table = candidates(
+            rows, text, unit="line", file=file.name, defaults=self._defaults, ducks=self._ducks
+        ).combine_chunks()
         flaws = pa.concat_batches([b for b in bad if b.num_rows] or [_NOTHING])
         return Chunk(
             rows=table.to_batches()[0] if table.num_rows else None,
@@ -194,49 +201,41 @@ def _explain(line: str) -> str:
     return "not strict JSON" if isinstance(value, dict) else f"a {type(value).__name__}, not an object"
 
 
-def _query(chosen: ColumnMap, *, source: str, fixed_source: bool, origin: str) -> str:
-    """Candidates from ``input(line, number)``: two passes over each line, none of them in Python."""
+def _query(chosen: ColumnMap, *, fixed_source: bool) -> str:
+    """The mapped fields of ``input(line, number)`` as text: two passes over a line, none in Python."""
     paths = {name: _paths(column) for name, column in chosen.columns.items()}
     flat = [path for several in paths.values() for path in several]
-    listed = ", ".join(literal(path) for path in flat)
-    place = {path: f"v[{flat.index(path) + 1}]" for path in flat}
-    given = {
-        name: f"coalesce({', '.join(place[p] for p in several)}, null)" for name, several in paths.items()
-    }
+    place = {path: f"v[{position}]" for position, path in enumerate(flat, start=1)}
+    values = {name: _first(place[path] for path in several) for name, several in paths.items()}
+    if "date" in values:
+        values["date"] = DATE_SQL.format(values["date"])
     # An id or a date that was mapped stays in the metadata too: its own spelling is kept nowhere else.
     dropped = {n: None for name, n in chosen.columns.items() if name not in ("id", "date") and "." not in n}
-    if fixed_source and "source" not in chosen.given:
+    if fixed_source:
         dropped.pop(chosen.columns.get("source", ""), None)
     text_paths = ", ".join(literal(path) for path in ("$", *paths["text"]))
     is_text = " or ".join(f"t[{i + 2}] = 'VARCHAR'" for i in range(len(paths["text"])))
-    columns = canonical_columns(
-        given, source=source, fixed_source=fixed_source, origin=origin, position="number"
-    )
-    # A third parse for the types is needed only where the text is missing or would itself be JSON:
+    names = ", ".join(values)
+    named = ", ".join(f"{value} as {name}" for name, value in values.items())
+    # A third pass for the types is needed only where the text is missing or would itself be JSON:
     # everywhere else a text was found, so the line is an object and the text a string.
     return f"""
-        with parsed as (
-            select
-                line,
-                number,
-                json_extract_string(line, [{listed}]) as v,
-                {given["text"]} as found,
-                json_merge_patch(line, {literal(json.dumps(dropped))})::varchar as rest
-            from input
-        ),
-        typed as (
-            select *, case when found is null or json_valid(found) then json_type(line, [{text_paths}]) end as t
-            from parsed
+        select coalesce(t[1], 'OBJECT') as root, t is null or {is_text} as is_text, metadata, number, {names}
+        from (
+            select *, case when text is null or json_valid(text) then json_type(line, [{text_paths}]) end as t
+            from (
+                select line, number, metadata, {named}
+                from (
+                    select
+                        line,
+                        number,
+                        json_extract_string(line, [{", ".join(literal(path) for path in flat)}]) as v,
+                        json_merge_patch(line, {literal(json.dumps(dropped))})::varchar as metadata
+                    from input
+                )
+            )
         )
-        select
-            coalesce(t[1], 'OBJECT') as root,
-            case when t is null or {is_text} then found end as text,
-            {columns},
-            case when rest <> '{{}}' then rest end as metadata,
-            $file as file,
-            'line ' || number as position
-        from typed
-    """  # noqa: S608 (names are quoted; values are literals or parameters)
+    """
 
 
 def _first(values: Iterable[str]) -> str:

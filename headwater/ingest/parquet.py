@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headwater.errors import BadInput
+from headwater.ingest.canonical import DATE_SQL, Defaults, candidates
 from headwater.ingest.columns import ColumnMap, check_map, choose, segments
-from headwater.ingest.duck import DuckError, Ducks, canonical_columns, literal, quoted
+from headwater.ingest.duck import DuckError, Ducks, literal, quoted
 from headwater.ingest.files import Task
 from headwater.ingest.inputs import DataFile, Location, data_files, default_source
-from headwater.ingest.rows import BAD, CANDIDATES, Chunk, bad_rows
+from headwater.ingest.rows import BAD, Chunk, bad_rows
 from headwater.ingest.text import as_text
 
 SUFFIXES = (".parquet", ".parq", ".pq")
@@ -55,10 +56,10 @@ class ParquetReader:
         self._unreadable: dict[str, str] = {}
         self.map = self._check(columns, layout)
         self.layout = self.map.layout
-        self._origin = origin
-        self._from_rows = "source" in self.map.columns and (source is None or "source" in self.map.given)
+        from_rows = "source" in self.map.columns and (source is None or "source" in self.map.given)
         self.source = source or default_source(location)
-        self.sources = None if self._from_rows else frozenset({self.source})
+        self.sources = None if from_rows else frozenset({self.source})
+        self._defaults = Defaults(source=self.source, from_rows=from_rows, origin=origin)
 
     def total_bytes(self) -> int | None:
         return sum(file.size for file in self._files)
@@ -130,14 +131,13 @@ class ParquetReader:
         raw = _column(batch, self.map.text)
         text, valid = as_text(raw)
         try:
-            rows = self._ducks.query(sql, _plain(batch, self.map.text, numbers), {"file": file.name})
+            rows = self._ducks.query(sql, _plain(batch, self.map.text, numbers))
         except DuckError as error:
             raise BadInput(
                 f"{file.path}, rows {first_row} to {numbers[-1]}: {_first_line(error)}",
                 hint="a column has a type or values that cannot become JSON; drop it from the file",
             ) from error
-        rows = rows.append_column("text", pa.chunked_array([text], pa.large_string()))
-        table = rows.select(CANDIDATES.names).cast(CANDIDATES)
+        table = candidates(rows, text, unit="row", file=file.name, defaults=self._defaults, ducks=self._ducks)
         bad = None
         if valid is not None:
             wrong = pa.array(~valid)
@@ -161,21 +161,15 @@ class ParquetReader:
         moved = {
             column
             for name, column in self.map.columns.items()
-            if name not in ("id", "date") and not (name == "source" and not self._from_rows)
+            if name not in ("id", "date") and not (name == "source" and not self._defaults.from_rows)
         }
         kept = [name for name in schema.names if name not in moved]
         packed = ", ".join(f"{literal(name)}, {quoted(name)}" for name in kept)
-        columns = canonical_columns(
-            given,
-            source=self.source,
-            fixed_source=not self._from_rows,
-            origin=self._origin,
-            position="__number",
-        )
+        if "date" in given:
+            given["date"] = DATE_SQL.format(given["date"])
+        shown = "".join(f"{expression} as {name}, " for name, expression in given.items())
         metadata = f"json_object({packed})::varchar" if kept else "null::varchar"
-        return f"""
-            select {columns}, {metadata} as metadata, $file as file, 'row ' || __number as position from input
-        """
+        return f"select {shown}{metadata} as metadata, __number as number from input"
 
 
 def _schema(file: DataFile) -> pa.Schema:

@@ -60,11 +60,12 @@ def register(connection: duckdb.DuckDBPyConnection, operator: Operator) -> None:
     except (duckdb.NotImplementedException, duckdb.CatalogException) as error:
         if "already" not in str(error):
             raise
-    signature = list(operator.inputs)
-    arguments = [f"cast({name} as {kind})" for name, kind in zip(operator.inputs, types, strict=True)]
+    signature = [_quoted(name) for name in operator.inputs]
+    arguments = [f"cast({_quoted(name)} as {kind})" for name, kind in zip(operator.inputs, types, strict=True)]
     for (name, default), kind in zip(operator.parameters.items(), parameter_types, strict=True):
-        signature.append(name if isinstance(default, type) else f"{name} := {_literal(default)}")
-        arguments.append(f"cast({name} as {kind})")
+        quoted = _quoted(name)
+        signature.append(quoted if isinstance(default, type) else f"{quoted} := {_literal(default)}")
+        arguments.append(f"cast({quoted} as {kind})")
     call = f"{function}({', '.join(arguments)})"
     sql = f"create or replace macro {operator.name}({', '.join(signature)}) as {call}"
     connection.execute(sql).fetchall()  # an unfetched result keeps a DuckDB 2 connection busy
@@ -118,6 +119,10 @@ def _constant(operator: str, name: str, column: pa.ChunkedArray) -> Parameter:
 
 def _kind(default: Any) -> type:
     return default if isinstance(default, type) else type(default)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _literal(value: Parameter) -> str:

@@ -16,7 +16,14 @@ import xxhash
 from headwater.errors import UsageError
 from headwater.lake import Provenance
 from headwater.sequences.order import open_order
-from headwater.sequences.packing import EXPOSURES, Packer, exposures_of, pack_documents
+from headwater.sequences.packing import (
+    EXPOSURES,
+    SHUFFLE_TOKENS,
+    Packer,
+    exposures_of,
+    pack_documents,
+    shuffle_windows,
+)
 from headwater.sequences.source import open_source
 from headwater.sequences.tokens import Progress, TokensBuild, build_tokens, choose_tokenizer
 
@@ -108,7 +115,8 @@ def pack(
     vocab_size:
         Ids of the tokenizer to train; without effect when one is given or kept.
     seed:
-        Of the global order of documents.
+        Of the global order of documents, and of the shuffle that keeps a long document's sequences from
+        standing side by side.
     tokenizer:
         Path of a ``tokenizer.json`` with ``<|endoftext|>``. Without it, a byte-level BPE is trained once
         on a sample of the table and kept from then on (``retrain_tokenizer`` makes a new one).
@@ -202,6 +210,7 @@ class _Plan:
             "epochs": 1,
             "gathered": self.gather,
             "limit_tokens": self.limit_tokens,
+            "shuffle_tokens": SHUFFLE_TOKENS,
             "packing_version": PACKING_VERSION,
         }
 
@@ -237,6 +246,7 @@ class _Plan:
         with open_order(self.source, self.tokens.table, self.seed, self.limit_tokens) as order:
             packer = Packer(self.sequence_length, self.encoder.dtype, self.encoder.eos_id, gather=self.gather)
             rows = pack_documents(packer, order.documents(with_tokens=not self.gather))
+            rows = shuffle_windows(rows, self.sequence_length, self.seed)
             reader = pa.RecordBatchReader.from_batches(packer.schema, self._shown(rows, order.num_tokens))
             provenance = self.provenance(order.num_documents, order.num_tokens)
             written = self.lake.write(name, reader, provenance=provenance)

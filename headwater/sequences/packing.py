@@ -12,12 +12,16 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 SPAN = pa.struct({"doc_id": pa.binary(16), "start": pa.int32(), "length": pa.int32(), "source": pa.string()})
 """A piece of a document inside a sequence: ``length`` tokens from token ``start`` of the document,
 counting its end-of-text token. The spans of a sequence stand in order and fill it from its first token."""
 
 SPANS = pa.list_(SPAN)
+
+SHUFFLE_TOKENS = 1 << 24
+"""Tokens in a window of :func:`shuffle_windows`: 32 MB of uint16, some thousands of documents."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -144,6 +148,48 @@ def pack_documents(packer: Packer, documents: Iterable[pa.RecordBatch]) -> Itera
     last = packer.finish()
     if last is not None:
         yield last
+
+
+def shuffle_windows(
+    sequences: Iterable[pa.RecordBatch], sequence_length: int, seed: int
+) -> Iterator[pa.RecordBatch]:
+    """Reorder the sequences inside windows of ``SHUFFLE_TOKENS`` and number them anew.
+
+    Packing lays the pieces of a long document side by side, so that a batch would be one document.
+    Windows have fixed borders and the order in them is a seeded hash of the sequence's number: the
+    result does not depend on batches. A padded last sequence stays last.
+    """
+    window = max(SHUFFLE_TOKENS // sequence_length, 1)
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in sequences:
+        while batch.num_rows:
+            part = batch.slice(0, window - rows)
+            held.append(part)
+            rows += part.num_rows
+            batch = batch.slice(part.num_rows)
+            if rows == window:
+                yield _shuffled(held, sequence_length, seed)
+                held, rows = [], 0
+    if held:
+        yield _shuffled(held, sequence_length, seed)
+
+
+def _shuffled(held: list[pa.RecordBatch], length: int, seed: int) -> pa.RecordBatch:
+    from headwater.operators import operator  # readers of sequences need no operators
+
+    batch = pa.Table.from_batches(held).combine_chunks().to_batches()[0]
+    index = batch["sequence_index"].to_numpy()
+    key = np.zeros((len(index), 2), dtype="<i8")
+    key[:, 0] = index
+    names = pa.Array.from_buffers(pa.binary(16), len(index), [None, pa.py_buffer(key.tobytes())])
+    order = np.argsort(operator("seeded_hash")(names, seed=seed).to_numpy(), kind="stable")
+    filled = pc.sum(batch["spans"][len(index) - 1].values.field("length")).as_py()
+    if filled < length:
+        last = len(index) - 1
+        order = np.append(order[order != last], last)
+    columns = [batch[name].take(pa.array(order)) for name in batch.schema.names[1:]]
+    return pa.record_batch([batch["sequence_index"], *columns], schema=batch.schema)
 
 
 def exposures_of(sequences: pa.RecordBatch) -> pa.RecordBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 from headwater.errors import BadInput, NotApproved, UsageError
 from headwater.lake import Lake, Provenance
 from headwater.lake.approvals import APPROVALS_SCHEMA
-from headwater.sequences import PackReport, pack
-from headwater.sequences.packing import Packer, exposures_of, pack_documents
+from headwater.sequences import PackReport, pack, packing
+from headwater.sequences.packing import SPANS, Packer, exposures_of, pack_documents
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -204,26 +205,63 @@ def test_pack_writes_tokens_sequences_and_exposures(lake: Lake) -> None:
     assert sequences.provenance.extra["tokenizer_id"] == report.tokenizer_id
     assert {ref.name for ref in sequences.provenance.inputs} == {"dev.python_textbook", "dev.tokens"}
     encoder = load(lake, report.tokenizer_id)
-    spans = [s for row in sequences.to_arrow(["spans"])["spans"].to_pylist() for s in row]
-    order = list(dict.fromkeys(s["doc_id"] for s in spans))
-    assert order == sorted(order, key=lambda i: (xxhash.xxh3_64_intdigest(i, 0), i))
-    flat = np.concatenate(sequences.to_arrow(["tokens"])["tokens"].to_numpy())
-    texts = dict(
-        zip(documents(SOURCES)["doc_id"].to_pylist(), documents(SOURCES)["text"].to_pylist(), strict=True)
-    )
-    decoded = encoder.decode(flat[: report.num_tokens].tolist())
-    assert decoded == "".join(texts[i] + EOS for i in order)
-    sources = {s["doc_id"]: s["source"] for s in spans}
-    assert sources == dict(
-        zip(documents(SOURCES)["doc_id"].to_pylist(), documents(SOURCES)["source"].to_pylist(), strict=True)
-    )
-    exposed = lake.table("exposures").to_arrow().to_pylist()
-    assert {(e["doc_id"], e["sequence_index"]) for e in exposed} == {
-        (s["doc_id"], i)
-        for i, row in enumerate(sequences.to_arrow(["spans"])["spans"].to_pylist())
-        for s in row
+    rows = sequences.to_arrow().to_pylist()
+    assert [row["sequence_index"] for row in rows] == list(range(len(rows)))
+    assert sum(s["length"] for s in rows[-1]["spans"]) == 64 - report.num_padding
+    pieces: dict[bytes, dict[int, list[int]]] = {}
+    for row in rows:
+        at = 0
+        for span in row["spans"]:
+            piece = row["tokens"][at : at + span["length"]]
+            pieces.setdefault(span["doc_id"], {})[span["start"]] = piece
+            at += span["length"]
+    want = {row["doc_id"]: row for row in documents(SOURCES).to_pylist()}
+    joined = {i: [t for start in sorted(parts) for t in parts[start]] for i, parts in pieces.items()}
+    assert {i: encoder.decode(ids) for i, ids in joined.items()} == {
+        i: row["text"] + EOS for i, row in want.items()
     }
-    assert len(exposed) == len(spans)
+    spans = [(row["sequence_index"], s) for row in rows for s in row["spans"]]
+    assert all(s["source"] == want[s["doc_id"]]["source"] for _, s in spans)
+    exposed = [(e["doc_id"], e["sequence_index"]) for e in lake.table("exposures").to_arrow().to_pylist()]
+    assert exposed == [(s["doc_id"], i) for i, s in spans]
+
+
+def by_hash(ids: list[bytes]) -> list[bytes]:
+    return sorted(ids, key=lambda i: (xxhash.xxh3_64_intdigest(i, 0), i))
+
+
+def test_documents_stand_in_hash_order_and_sequences_are_shuffled(lake: Lake) -> None:
+    small_pack(lake)
+    rows = lake.table("sequences").to_arrow(["spans"])["spans"].to_pylist()
+    order = by_hash(documents(SOURCES)["doc_id"].to_pylist())
+    follows = dict(itertools.pairwise(order))
+    for row in rows:
+        ids = [span["doc_id"] for span in row]
+        assert all(follows[a] == b for a, b in itertools.pairwise(ids))
+    side_by_side = sum(a[-1]["doc_id"] == b[0]["doc_id"] for a, b in itertools.pairwise(rows))
+    assert side_by_side < len(rows) / 5
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.integers(1, 12))
+def test_the_shuffle_is_the_same_whatever_the_batches(sizes: list[int], window: int) -> None:
+    rows = sum(sizes)
+    spans = pa.array(
+        [[{"doc_id": bytes(16), "start": i, "length": 4, "source": ""}] for i in range(rows)], SPANS
+    )
+    whole = pa.record_batch({"sequence_index": pa.array(np.arange(rows)), "spans": spans})
+    ends = np.cumsum(sizes)
+    parts = [whole.slice(end - size, size) for end, size in zip(ends, sizes, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "SHUFFLE_TOKENS", 4 * window)
+        got = [r for b in packing.shuffle_windows(parts, 4, 1) for r in b.to_pylist()]
+        one = [r for b in packing.shuffle_windows([whole], 4, 1) for r in b.to_pylist()]
+    assert got == one
+    assert [r["sequence_index"] for r in got] == list(range(rows))
+    starts = [r["spans"][0]["start"] for r in got]
+    assert [sorted(starts[i : i + window]) for i in range(0, rows, window)] == [
+        list(range(i, min(i + window, rows))) for i in range(0, rows, window)
+    ]
 
 
 def test_a_second_pack_writes_nothing_and_says_so(lake: Lake) -> None:
@@ -292,8 +330,9 @@ def test_a_limit_packs_a_prefix_of_the_order(lake: Lake) -> None:
     whole = small_pack(lake)
     assert whole.num_tokens > limited.num_tokens >= 20_000
     assert limited.num_encoded + whole.num_encoded == len(SOURCES)
-    full = lake.table("sequences").to_arrow(["spans"])["spans"].to_pylist()
-    assert full[: len(part) - 1] == part[:-1]
+    ids = {span["doc_id"] for row in part for span in row}
+    order = by_hash(documents(SOURCES)["doc_id"].to_pylist())
+    assert ids == set(order[: len(ids)]) and limited.num_documents == len(ids)
     assert small_pack(lake, limit_tokens=20_000).sequences_digest == limited.sequences_digest
 
 
