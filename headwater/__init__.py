@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from headwater.dedup import duplicate_clusters, near_duplicate_pairs
     from headwater.lake import Lake, Provenance, Table, TableVersion
     from headwater.operators import operator
-    from headwater.stream import stream
+    from headwater.streaming import stream
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ _HOMES = {
     "operator": "headwater.operators",
     "near_duplicate_pairs": "headwater.dedup",
     "duplicate_clusters": "headwater.dedup",
-    "stream": "headwater.stream",
+    "stream": "headwater.streaming",
 }
 
 __all__ = [

@@ -58,7 +58,7 @@ def stages(project: Project) -> list[Stage]:
     """The commands, in order."""
     recipe = (
         f"torchrun --standalone --nproc-per-node {PROCESSES} trainer/train.py {RECIPE} "
-        f"--run-id demo --resume --lake {project.lake_uri}"
+        f"--version approved --lake {shlex.quote(project.lake_uri)}"
     )
     return [
         Stage("ingest", ("headwater", "ingest", "python", "--sync")),
@@ -77,7 +77,27 @@ def stages(project: Project) -> list[Stage]:
 
 def run(project: Project, console: Console) -> list[Measured]:
     """Run every stage in the project's folder; raises ``StageFailed`` at the first that fails."""
-    return [_run_stage(stage, project, console) for stage in stages(project)]
+    measured = []
+    for stage in stages(project):
+        trained = _trained(project) if stage.title == "train" else None
+        if trained:
+            console.print(f"\n[bold]$ {shlex.join(stage.command)}[/bold]", highlight=False)
+            console.print(f"unchanged: run {trained} trained on exactly these sequences", highlight=False)
+            continue
+        measured.append(_run_stage(stage, project, console))
+    return measured
+
+
+def _trained(project: Project) -> str | None:
+    """The run that finished on the approved sequences, if one did."""
+    lake = project.lake()
+    if not (lake.exists("training_runs") and lake.exists("checkpoints")):
+        return None
+    digest = lake.table("sequences", version="approved").digest
+    runs = lake.table("training_runs").to_arrow(["run_id", "digest"]).to_pylist()
+    saved = set(lake.table("checkpoints").to_arrow(["run_id"])["run_id"].to_pylist())
+    done = [run["run_id"] for run in runs if run["digest"] == digest and run["run_id"] in saved]
+    return done[-1] if done else None
 
 
 def _run_stage(stage: Stage, project: Project, console: Console) -> Measured:
@@ -89,6 +109,7 @@ def _run_stage(stage: Stage, project: Project, console: Console) -> Measured:
         **project.environment(),
         "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "1",  # one thread for each training process; torchrun warns without it
     }
     started = time.perf_counter()
     process = subprocess.Popen(stage.command, cwd=project.root, env=environment)
@@ -179,7 +200,9 @@ def main() -> int:
 
     console = Console()
     project = Project.find(".")
-    console.print("[bold]Headwater[/bold]: the Python code installed on this machine, from files to a training step.")
+    console.print(
+        "[bold]Headwater[/bold]: the Python code installed on this machine, from files to a training step."
+    )
     try:
         measured = run(project, console)
         summarize(project, measured, console)

@@ -15,15 +15,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headwater.dedup.bands import bands_for, least_agreement
+from headwater.dedup.ids import ids_from_arrow
 from headwater.engine.local import num_threads
 from headwater.errors import UsageError
 from headwater.kernels.flat import whole
 from headwater.kernels.pairs import band_keys, bucket_pairs
 
-BUCKET_CAP = 128
-"""Distinct shingle sets in a band bucket up to which all their pairs are candidates (8,128 pairs)."""
+BUCKET_CAP = 512
+"""Distinct shingle sets in a band bucket up to which all their pairs are candidates: at most 256 for each
+member. Families of generated code in installed packages have up to some 300 distinct members."""
 MAX_LEADERS = 32
+"""Leaders in a larger bucket; each member is compared with all of them (10 ns each)."""
 WINDOW = 2
+"""Neighbors on one side in each of two orders: with two leaders, at most six candidates a member and band."""
 GROUP_CAP = 64
 """Documents with equal shingle sets up to which all their pairs are listed."""
 CROSS_CAP = 1024
@@ -69,6 +73,7 @@ class Candidates:
         position = 0
         with self._minhash_path.open("wb") as file:
             for table in _regrouped(signatures):
+                ids_from_arrow(table["doc_id"])  # 16 bytes each, no nulls, or an error that says so
                 present = table.filter(pa.array(table["num_shingles"].to_numpy() > 0))
                 minhash = self._rectangle(present["minhash"])
                 minhash.tofile(file)

@@ -99,11 +99,12 @@ def pairs_from_signatures(
     ``signatures``: ``doc_id`` and the fields of the operator ``minhash_signature`` (``num_shingles``,
     ``shingle_set_hash``, ``minhash``), made with the same ``ngram``. ``threshold`` defaults to 0.8.
 
-    All pairs are listed but for two kinds, where listing grows with the square of the copies. More than
+    All pairs are listed but for three kinds, where listing grows with the square of the copies. More than
     ``GROUP_CAP`` documents with *equal* shingle sets are each paired with the smallest id of them; two such
     sets that together make more than ``CROSS_CAP`` pairs are paired once, by their smallest ids; and of more
     than ``BUCKET_CAP`` distinct sets in one band bucket each is paired with some leaders and neighbors
-    (``headwater.kernels.pairs``). Clusters are the same as with every pair.
+    (``headwater.kernels.pairs``). The first two kinds leave the clusters as they are with every pair; in the
+    third a document is missed only if no leader, no neighbor and no smaller bucket links it.
 
     Work begins with the first batch that is read. Raises DataMismatch when a text is missing or does not
     have the shingles that its signature counted.

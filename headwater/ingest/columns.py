@@ -17,6 +17,9 @@ CANONICAL = ("id", "text", "source", "path", "url", "license", "date", "origin")
 """What a map may name. ``id`` becomes the row's key; ``license`` becomes ``license_declared``."""
 
 
+_OWN_NAMES = {name: name for name in CANONICAL}
+
+
 @dataclass(frozen=True)
 class Layout:
     """A data set's published column names. ``signature``: columns that together give it away."""
@@ -67,7 +70,7 @@ LAYOUTS = (
     Layout(
         "huggingface",  # the usual plain data set: text, and perhaps columns with our names
         frozenset({"text"}),
-        {name: name for name in CANONICAL},
+        _OWN_NAMES,
     ),
 )
 """In order of detection, the most telling first."""
@@ -119,7 +122,10 @@ def choose(
     known = next((one for one in LAYOUTS if one.name == layout), None)
     if known is None:
         known = next((one for one in LAYOUTS if one.signature <= set(available)), None)
-    chosen = {**(known.columns if known else {name: name for name in CANONICAL}), **given}
+    usual = known.columns if known else _OWN_NAMES
+    if usual is _OWN_NAMES:
+        usual = {name: name for name in CANONICAL if name in available or name == "text"}
+    chosen = {**usual, **given}
     if known is None and "text" not in given:
         chosen["text"] = next((name for name in _TEXT_FALLBACKS if name in available), "text")
     require(available, chosen["text"], where=where)

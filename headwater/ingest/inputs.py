@@ -96,10 +96,15 @@ def _fixed_part(pattern: str) -> str:
     return "/".join(fixed) or ("/" if pattern.startswith("/") else ".")
 
 
-def default_source(location: Location) -> str:
-    """A name for what lies at a location: a file's without its suffixes, or the folder's."""
+def default_source(location: Location, *, needed: bool) -> str:
+    """A name for what lies at a location: a file's without its suffixes, or the folder's.
+
+    A list has none, which is an error when it is ``needed`` (the rows do not name their source).
+    """
     if not isinstance(location, str | Path):
         places = list(location)
+        if len(places) != 1 and not needed:
+            return "unnamed"
         if len(places) != 1:
             raise UsageError(
                 "a list of files needs a name", hint="give source=… (the same name on every machine)"

@@ -59,7 +59,7 @@ class JsonlReader:
         self.map = self._choose(columns, layout)
         self.layout = self.map.layout
         from_rows = "source" in self.map.columns and (source is None or "source" in self.map.given)
-        self.source = source or default_source(location)
+        self.source = source or default_source(location, needed=not from_rows)
         self.sources = None if from_rows else frozenset({self.source})
         self._sql = _query(self.map, fixed_source=not from_rows)
         self._defaults = Defaults(source=self.source, from_rows=from_rows, origin=origin)

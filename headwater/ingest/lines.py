@@ -13,7 +13,7 @@ import pyarrow as pa
 
 BLOCK_BYTES = 2 << 20
 """Uncompressed bytes a block grows by: a native call's overhead is lost in it."""
-_READ_BYTES = 256 << 10
+_READ_BYTES = 64 << 10
 """What one read asks for. When compressed input breaks off, at most this much before the break is lost."""
 
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"))

@@ -57,7 +57,7 @@ class ParquetReader:
         self.map = self._check(columns, layout)
         self.layout = self.map.layout
         from_rows = "source" in self.map.columns and (source is None or "source" in self.map.given)
-        self.source = source or default_source(location)
+        self.source = source or default_source(location, needed=not from_rows)
         self.sources = None if from_rows else frozenset({self.source})
         self._defaults = Defaults(source=self.source, from_rows=from_rows, origin=origin)
 

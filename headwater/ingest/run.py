@@ -206,7 +206,6 @@ class _Run:
         self._reasons: Counter[str] = Counter()
         self._sources: set[str] = set()
         self._unreadable: str | None = None
-        self._error: BaseException | None = None
 
     def publish(self, threads: int, max_document_bytes: int, *, sync: bool) -> int | None:
         """Write what is new. The quarantine is published first, so that a kill between loses no record."""
@@ -230,25 +229,15 @@ class _Run:
             return
 
         def batches() -> Iterator[pa.RecordBatch]:
-            try:
-                if first is not None:
-                    yield first
-                yield from stream
-                # The documents are committed after this generator ends: the flaws come first.
-                self._publish_flaws()
-            except BaseException as error:
-                self._error = error
-                raise
+            if first is not None:
+                yield first
+            yield from stream
+            # The documents are committed after this generator ends: the flaws come first.
+            self._publish_flaws()
 
-        try:
-            self._lake.write(
-                self._documents, batches(), mode="append", schema=DOCUMENTS, provenance=self._provenance
-            )
-        except BaseException as error:
-            # Lance turns whatever the stream raised into an error of its own; the caller wants ours.
-            if self._error is not None and self._error is not error:
-                raise self._error from None
-            raise
+        self._lake.write(
+            self._documents, batches(), mode="append", schema=DOCUMENTS, provenance=self._provenance
+        )
 
     def _publish_difference(self, stream: Iterator[pa.RecordBatch]) -> None:
         """What is gone is known only at the end of the input: until then what is new waits on disk."""

@@ -62,7 +62,9 @@ def as_text(array: pa.Array) -> tuple[pa.Array, Mask | None]:
         _valid_rows(data, offsets, valid)
         if binary.null_count:
             valid |= binary.is_null().to_numpy(zero_copy_only=False)
-        return pc.if_else(pa.array(valid), binary, None).cast(pa.large_string()), valid
+        # First the bytes go, then the row: kernels decode what lies under a null as well.
+        mask = pa.array(valid)
+        return pc.if_else(mask, pc.if_else(mask, binary, b"").cast(pa.large_string()), None), valid
 
 
 @kernel

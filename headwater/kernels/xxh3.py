@@ -26,7 +26,8 @@ from headwater.kernels.jit import (
 )
 
 _U = np.uint64
-_NO_BYTES = pa.array([b""])
+# Not pa.array([b""]): that imports pandas wherever it is installed.
+_NO_BYTES = pa.BinaryArray.from_buffers(pa.binary(), 1, [None, pa.py_buffer(bytes(8)), pa.py_buffer(b"")])
 _P32_1, _P32_2, _P32_3 = _U(0x9E3779B1), _U(0x85EBCA77), _U(0xC2B2AE3D)
 _P64_1, _P64_2, _P64_3 = _U(0x9E3779B185EBCA87), _U(0xC2B2AE3D27D4EB4F), _U(0x165667B19E3779F9)
 _P64_4, _P64_5 = _U(0x85EBCA77C2B2AE63), _U(0x27D4EB2F165667C5)

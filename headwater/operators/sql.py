@@ -61,7 +61,9 @@ def register(connection: duckdb.DuckDBPyConnection, operator: Operator) -> None:
         if "already" not in str(error):
             raise
     signature = [_quoted(name) for name in operator.inputs]
-    arguments = [f"cast({_quoted(name)} as {kind})" for name, kind in zip(operator.inputs, types, strict=True)]
+    arguments = [
+        f"cast({_quoted(name)} as {kind})" for name, kind in zip(operator.inputs, types, strict=True)
+    ]
     for (name, default), kind in zip(operator.parameters.items(), parameter_types, strict=True):
         quoted = _quoted(name)
         signature.append(quoted if isinstance(default, type) else f"{quoted} := {_literal(default)}")

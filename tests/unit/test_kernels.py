@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,14 @@ def test_flatten_layouts_agree() -> None:
         for kind in kinds:
             array = pa.array(values, pa.string() if pa.types.is_dictionary(kind) else kind)
             array = array.dictionary_encode() if pa.types.is_dictionary(kind) else array
-            for variant in (array, array.slice(1, 2), pa.chunked_array([array, array.slice(1)]), array.slice(0, 0)):
+            for variant in (
+                array,
+                array.slice(1, 2),
+                pa.chunked_array([array, array.slice(1)]),
+                array.slice(0, 0),
+            ):
                 data, offsets = flatten(variant)
-                got = [data[a:b].tobytes() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+                got = [data[a:b].tobytes() for a, b in pairwise(offsets)]
                 as_bytes = [v.encode() if isinstance(v, str) else v for v in variant.to_pylist()]
                 assert got == as_bytes
                 assert not data.flags.writeable and not offsets.flags.writeable
@@ -72,14 +78,14 @@ def test_flatten_empty_and_fixed() -> None:
     assert len(flatten(pa.chunked_array([], pa.string())).offsets) == 1
     assert len(flatten(pa.array([None, None], pa.string())).offsets) == 3
     data, offsets = flatten(pa.array([b"ab", b"cd", b"ef"], pa.binary(2)).slice(1))
-    assert [data[a:b].tobytes() for a, b in zip(offsets[:-1], offsets[1:], strict=True)] == [b"cd", b"ef"]
+    assert [data[a:b].tobytes() for a, b in pairwise(offsets)] == [b"cd", b"ef"]
     with pytest.raises(UsageError, match="int64"):
         flatten(pa.array([1]))
 
 
 # ---------------------------------------------------------------- xxh3
 
-LENGTHS = [*range(0, 300), 511, 512, 513, 1023, 1024, 1025, 1087, 1088, 1089, 2047, 2048, 2049, 3000, 70_000]
+LENGTHS = [*range(300), 511, 512, 513, 1023, 1024, 1025, 1087, 1088, 1089, 2047, 2048, 2049, 3000, 70_000]
 
 
 def test_xxh3_every_length_class() -> None:
@@ -215,7 +221,10 @@ def reference_counts(text: str) -> dict[str, int]:
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
-    lines = [x[:-1] if x.endswith("\r") and (i < len(lines) - 1 or text.endswith("\n")) else x for i, x in enumerate(lines)]
+    lines = [
+        x[:-1] if x.endswith("\r") and (i < len(lines) - 1 or text.endswith("\n")) else x
+        for i, x in enumerate(lines)
+    ]
     words = text.split()
     written = [line for line in lines if line.strip()]
     seen: set[str] = set()
@@ -262,7 +271,7 @@ def check_counts(texts: list[str]) -> None:
 
 
 def test_text_counts_on_nasty_and_real_text() -> None:
-    check_counts([*NASTY, *python_files(20), "(The) that's\n\"be\" #of and,\nto... ....... x\r", "a\rb\r\n\r"])
+    check_counts([*NASTY, *python_files(20), '(The) that\'s\n"be" #of and,\nto... ....... x\r', "a\rb\r\n\r"])
 
 
 @settings(max_examples=150, deadline=None)
