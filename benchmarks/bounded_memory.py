@@ -88,7 +88,9 @@ def measure(stage: str, command: list[str], spill: Path, environment: dict[str, 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gigabytes", type=float, default=10.0)
     parser.add_argument("--limit-mib", type=float, default=2048.0)
     parser.add_argument("--cluster", type=int, default=100_000, help="members of one near-duplicate cluster")
@@ -110,33 +112,73 @@ def main() -> int:
     headwater = [sys.executable, "-m", "headwater.cli"]
     if not corpus.exists():
         subprocess.run(
-            [sys.executable, str(HERE / "make_corpus.py"), str(corpus), "--gigabytes", str(arguments.gigabytes), "--cluster", str(arguments.cluster)],
+            [
+                sys.executable,
+                str(HERE / "make_corpus.py"),
+                str(corpus),
+                "--gigabytes",
+                str(arguments.gigabytes),
+                "--cluster",
+                str(arguments.cluster),
+            ],
             check=True,
         )
     stages = [
         ("ingest parquet", [*headwater, "ingest", "parquet", str(corpus / "parquet"), "--source", "bench"]),
-        ("ingest jsonl.zst", [*headwater, "ingest", "jsonl", str(corpus / "jsonl"), "--source", "bench_jsonl"]),
-        *((f"build {name}", [*headwater, "build", "--select", name]) for name in (
-            "license_policy license_policies license_concluded", "signals", "signatures", "near_duplicate_pairs",
-            "duplicate_clusters", "python_textbook",
-        )),
+        (
+            "ingest jsonl.zst",
+            [*headwater, "ingest", "jsonl", str(corpus / "jsonl"), "--source", "bench_jsonl"],
+        ),
+        *(
+            (f"build {name}", [*headwater, "build", "--select", name])
+            for name in (
+                "license_policy license_policies license_concluded",
+                "signals",
+                "signatures",
+                "near_duplicate_pairs",
+                "duplicate_clusters",
+                "python_textbook",
+            )
+        ),
         ("check", [*headwater, "check", "python_textbook"]),
         ("approve", [*headwater, "approve", "python_textbook", "--why", "benchmark"]),
-        ("pack", [*headwater, "pack", "python_textbook", "--sequence-length", "2048", "--vocab-size", "32768"]),
+        (
+            "pack",
+            [
+                *headwater,
+                "pack",
+                "python_textbook",
+                "--sequence-length",
+                "2048",
+                "--vocab-size",
+                "32768",
+                "--limit-tokens",
+                "50000000",
+            ],
+        ),
     ]
     rows = []
     for stage, command in stages:
         row = measure(stage, command, spill, environment)
         rows.append(row)
         flag = "" if row.peak_mib <= arguments.limit_mib else "  OVER THE LIMIT"
-        print(f"{row.stage:<28} {row.seconds:8.1f} s {row.peak_mib:8.0f} MiB {row.spill_mib:8.0f} MiB spilled  exit {row.code}{flag}", flush=True)
+        print(
+            f"{row.stage:<28} {row.seconds:8.1f} s {row.peak_mib:8.0f} MiB {row.spill_mib:8.0f} MiB spilled  exit {row.code}{flag}",
+            flush=True,
+        )
         if row.code not in (0, 1):
             break
-    sizes = {"parquet-zstd + jsonl.zst in": folder_bytes(corpus), "raw.documents in the lake": folder_bytes(lake / "raw"), "all of the lake": folder_bytes(lake)}
+    sizes = {
+        "parquet-zstd + jsonl.zst in": folder_bytes(corpus),
+        "raw.documents in the lake": folder_bytes(lake / "raw"),
+        "all of the lake": folder_bytes(lake),
+    }
     for what, size in sizes.items():
         print(f"{what:<28} {size / 1e9:8.2f} GB on disk")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"stages": [asdict(row) for row in rows], "bytes": sizes}, indent=1))
+        arguments.json.write_text(
+            json.dumps({"stages": [asdict(row) for row in rows], "bytes": sizes}, indent=1)
+        )
     if not arguments.keep:
         shutil.rmtree(folder, ignore_errors=True)
     return int(any(row.peak_mib > arguments.limit_mib for row in rows))

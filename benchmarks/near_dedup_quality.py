@@ -74,7 +74,7 @@ def corpus(roots: list[Path], files: int, mutated: int) -> pa.Table:
 
 
 class Truth:
-    """Every pair of distinct shingle sets with Jaccard >= FLOOR, by document number (smallest id of a set)."""
+    """Every pair of distinct shingle sets with Jaccard >= FLOOR, by the row of each set's smallest doc_id."""
 
     def __init__(self, docs: pa.Table) -> None:
         values, counts = shingle_sets(docs["text"], ngram=NGRAM)

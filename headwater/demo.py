@@ -167,11 +167,9 @@ def _losses(project: Project) -> Grid:
         .table("training_steps")
         .to_arrow(["run_id", "step", "attempt", "loss", "tokens_per_second"])
     )
-    rows = {
-        row["step"]: row
-        for row in sorted(steps.to_pylist(), key=lambda r: r["attempt"])
-        if row["run_id"] == "demo"
-    }
+    newest = _trained(project)
+    attempts = sorted(steps.to_pylist(), key=lambda row: row["attempt"])
+    rows = {row["step"]: row for row in attempts if row["run_id"] == newest}
     order = sorted(rows)
     shown = order[:: max(1, len(order) // 8)] + order[-1:]
     for step in dict.fromkeys(shown):

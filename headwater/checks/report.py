@@ -42,6 +42,8 @@ class CheckResult:
     observed: Any = None
     unexpected_count: int | None = None
     details: str = ""
+    why: str = ""
+    """What a violation would mean: the ``why`` in the expectation's ``meta``."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -51,6 +53,7 @@ class CheckResult:
             "observed": self.observed,
             "unexpected_count": self.unexpected_count,
             "details": self.details,
+            "why": self.why,
         }
 
     def __str__(self) -> str:
@@ -112,7 +115,7 @@ class CheckReport:
             # Text, not str: a bracket in a name is no markup.
             table.add_row(
                 mark,
-                Text(result.expectation.removeprefix("expect_")),
+                Text(_said(result)),
                 Text(result.column or ""),
                 Text(result.details or _found(result)),
             )
@@ -152,6 +155,7 @@ def _result(entry: Any) -> CheckResult:
         observed=observed,
         unexpected_count=None if count is None else int(count),
         details=_details(configuration, entry),
+        why=str((configuration.meta or {}).get("why", "")),
     )
 
 
@@ -215,7 +219,16 @@ def redact(message: str) -> str:
     return re.sub(r"'(?:[^']|'')*'?", "'…'", line)
 
 
+def _said(result: CheckResult) -> str:
+    """The expectation in words: a custom query is told by its reason."""
+    if result.why and result.expectation == "unexpected_rows_expectation":
+        return f"no {result.why}"
+    return result.expectation.removeprefix("expect_").removeprefix("table_").removeprefix("column_")
+
+
 def _found(result: CheckResult) -> str:
+    if result.success and result.expectation == "expect_table_columns_to_match_set":
+        return f"{len(result.observed or ())} columns"
     if result.unexpected_count:
         return f"{result.unexpected_count:,} unexpected rows"
     if isinstance(result.observed, list):

@@ -20,6 +20,9 @@ from headwater.cli.session import Session, json_option, pass_session, session_op
     "--tokenizer", type=click.Path(), metavar="FILE", help="tokenizer.json to use instead of training one."
 )
 @click.option(
+    "--limit-tokens", type=click.IntRange(min=1), metavar="TOKENS", help="Pack only the start of the order."
+)
+@click.option(
     "--allow-unapproved", is_flag=True, help="Pack the latest version without approval; not in prod."
 )
 @json_option
@@ -32,6 +35,7 @@ def command(
     vocab_size: int,
     seed: int,
     tokenizer: str | None,
+    limit_tokens: int | None,
     allow_unapproved: bool,
 ) -> int:
     """Tokenize the approved version of TABLE, order its documents by a seeded hash, and pack them.
@@ -52,6 +56,7 @@ def command(
             vocab_size=vocab_size,
             seed=seed,
             tokenizer=tokenizer,
+            limit_tokens=limit_tokens,
             require_approved=not allow_unapproved,
             progress=progress,
         )

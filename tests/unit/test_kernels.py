@@ -278,3 +278,18 @@ def test_text_counts_on_nasty_and_real_text() -> None:
 @given(st.lists(st.text(alphabet="a B.\n\r #-…t\u0301é٣the", max_size=50), max_size=4))
 def test_text_counts_any_text(texts: list[str]) -> None:
     check_counts(texts)
+
+
+def test_kernels_work_where_nothing_can_be_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba raises at decoration when neither the package nor a user folder can be written."""
+    from headwater.kernels import jit
+
+    compile_ = jit.numba.njit
+
+    def njit(*args: object, **options: object) -> object:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_(*args, **options)
+
+    monkeypatch.setattr(jit.numba, "njit", njit)
+    assert jit.kernel(lambda x: x + 1)(2) == 3
