@@ -9,7 +9,10 @@ import xxhash
 def documents(rows: list[tuple[str, str, str | None]]) -> pa.Table:
     """Canonical documents of (path, text, license)."""
     hashes = [xxhash.xxh3_128_digest(text.encode()) for _, text, _ in rows]
-    ids = [xxhash.xxh3_128_digest(b"web\0" + p.encode() + b"\0" + h) for (p, _, _), h in zip(rows, hashes, strict=True)]
+    ids = [
+        xxhash.xxh3_128_digest(b"web\0" + p.encode() + b"\0" + h)
+        for (p, _, _), h in zip(rows, hashes, strict=True)
+    ]
     return pa.table(
         {
             "doc_id": pa.array(ids, pa.binary(16)),

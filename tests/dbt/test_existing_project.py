@@ -49,7 +49,15 @@ def test_build_test_show_and_docs_in_fresh_shells(lake: hw.Lake, dbt: Dbt, proje
     passed(dbt("test", "--exclude", "test_type:unit"))
     passed(dbt("docs", "generate"))
     assert (project / "target" / "catalog.json").exists()
-    shown = passed(dbt("show", "--inline", "select rule, outcome, expression from dev.rejections order by 1", "--output", "json"))
+    shown = passed(
+        dbt(
+            "show",
+            "--inline",
+            "select rule, outcome, expression from dev.rejections order by 1",
+            "--output",
+            "json",
+        )
+    )
     assert "permissive_license" in shown and "license_declared = 'MIT'" in shown
     columns = passed(dbt("show", "--inline", "select * from raw.documents", "--output", "json"))
     assert '"text_hash"' in columns and '"text"' not in columns, "set models do not see text"
@@ -70,7 +78,9 @@ def test_increment_equals_rebuild(lake: hw.Lake, dbt: Dbt) -> None:
     assert extended.version == 2 and extended.num_rows == 5
     passed(dbt("run", "--select", "lengths", "--full-refresh"))
     rebuilt = lake.table("lengths")
-    assert rebuilt.version == 3 and rebuilt.digest == extended.digest == ContentDigest.of(rebuilt.scan()).hex()
+    assert (
+        rebuilt.version == 3 and rebuilt.digest == extended.digest == ContentDigest.of(rebuilt.scan()).hex()
+    )
 
 
 def test_threads_and_order_of_rows_do_not_change_a_digest(lake: hw.Lake, dbt: Dbt) -> None:
@@ -107,7 +117,11 @@ def test_dev_defers_to_prod_and_never_replaces_it(lake: hw.Lake, dbt: Dbt) -> No
     prod = lake.table("prod.textbook").ref
     passed(dbt("run", "--select", "textbook", "--vars", "{min_words: 1}"))
     assert lake.tables("dev") == ["decisions", "rules", "textbook"]
-    assert {ref.name for ref in lake.table("dev.textbook").provenance.inputs} == {"raw.documents", "prod.lengths", "prod.copies"}
+    assert {ref.name for ref in lake.table("dev.textbook").provenance.inputs} == {
+        "raw.documents",
+        "prod.lengths",
+        "prod.copies",
+    }
     assert lake.table("prod.textbook").ref == prod
     assert lake.table("dev.textbook").num_rows == 2
 
@@ -115,13 +129,25 @@ def test_dev_defers_to_prod_and_never_replaces_it(lake: hw.Lake, dbt: Dbt) -> No
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
-        ("models/marts/textbook.sql", "s.quality > 0.5 ", "s.qualty > 0.5", ["rule 'good'", "did you mean quality"]),
+        (
+            "models/marts/textbook.sql",
+            "s.quality > 0.5 ",
+            "s.qualty > 0.5",
+            ["rule 'good'", "did you mean quality"],
+        ),
         ("models/marts/textbook.sql", "s.quality > 0.5 ", "s.quality > ", ["textbook", "syntax error"]),
         ("models/lengths.sql", "text_hash,", "", ["must return doc_id and text_hash"]),
-        ("models/marts/textbook.sql", "from ruled", "from ruled where num_words > 1", ["documents of raw.documents are missing"]),
+        (
+            "models/marts/textbook.sql",
+            "from ruled",
+            "from ruled where num_words > 1",
+            ["documents of raw.documents are missing"],
+        ),
     ],
 )
-def test_mistakes_are_named(lake: hw.Lake, dbt: Dbt, project: Path, file: str, old: str, new: str, expected: list[str]) -> None:
+def test_mistakes_are_named(
+    lake: hw.Lake, dbt: Dbt, project: Path, file: str, old: str, new: str, expected: list[str]
+) -> None:
     lake.write("raw.documents", documents(ROWS))
     text = (project / file).read_text()
     assert old in text

@@ -90,7 +90,9 @@ except hw.errors.LakeError as error:
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX file size limits")
 def test_a_full_disk_is_said_and_publishes_nothing(tmp_path: Path) -> None:
     code = "import headwater.errors\n" + textwrap.dedent(FULL)
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "lake")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "lake")], capture_output=True, text=True
+    )
     assert done.returncode == 1, done.stderr
     assert "no space to write dev.documents" in done.stdout and "nothing was published" in done.stdout
     assert not hw.Lake(tmp_path / "lake").exists("documents")

@@ -49,9 +49,7 @@ def test_order_slices_and_layout_do_not_matter(rows: list[dict], data: st.DataOb
     table = pa.Table.from_pylist(rows, SCHEMA)
     order = data.draw(st.permutations(range(len(rows))))
     cut = data.draw(st.integers(0, len(rows)))
-    large = pa.schema(
-        [pa.field("s", pa.large_string()) if f.name == "s" else f for f in SCHEMA]
-    )
+    large = pa.schema([pa.field("s", pa.large_string()) if f.name == "s" else f for f in SCHEMA])
     expected = digest(table)
     assert digest(table.take(pa.array(order, pa.int64()))) == expected
     assert digest(pa.concat_tables([table.slice(0, cut), table.slice(cut)])) == expected
@@ -108,9 +106,7 @@ def test_dictionaries_and_fixed_lists_are_read_through() -> None:
     assert digest(pa.table({"a": plain})) == digest(pa.table({"a": plain.dictionary_encode()}))
     tokens = pa.FixedSizeListArray.from_arrays(pa.array(range(12), pa.uint16()), 4)
     whole = ContentDigest.of(pa.table({"t": tokens}))
-    parts = ContentDigest.of(pa.table({"t": tokens.slice(1)})).add(
-        pa.record_batch({"t": tokens.slice(0, 1)})
-    )
+    parts = ContentDigest.of(pa.table({"t": tokens.slice(1)})).add(pa.record_batch({"t": tokens.slice(0, 1)}))
     assert whole == parts
 
 

@@ -66,9 +66,18 @@ def test_a_failing_stream_publishes_nothing(lake: hw.Lake) -> None:
 
 def test_properties_are_in_the_commit(lake: hw.Lake) -> None:
     ref = TableRef(name="raw.documents", version=4, digest="0" * 32)
-    lake.write("signals", rows(0, 2), provenance=Provenance(kind="model", fingerprint="f", inputs=(ref,), extra={"a": 1}))
+    lake.write(
+        "signals",
+        rows(0, 2),
+        provenance=Provenance(kind="model", fingerprint="f", inputs=(ref,), extra={"a": 1}),
+    )
     found = lake.table("signals").provenance
-    assert (found.kind, found.fingerprint, found.inputs, dict(found.extra)) == ("model", "f", (ref,), {"a": 1})
+    assert (found.kind, found.fingerprint, found.inputs, dict(found.extra)) == (
+        "model",
+        "f",
+        (ref,),
+        {"a": 1},
+    )
     assert lake.versions("signals")["fingerprint"].to_pylist() == ["f"]
 
 
@@ -193,7 +202,9 @@ def test_hazard_same_new_keys(lake: hw.Lake) -> None:
 def test_hazard_maintenance_keeps_the_record(lake: hw.Lake) -> None:
     """Compaction and indexing make versions without properties, and clean-up then loses the last ones."""
     for i in range(4):
-        lake.write("documents", rows(i * 10, i * 10 + 10), mode="append", provenance=Provenance(fingerprint=f"f{i}"))
+        lake.write(
+            "documents", rows(i * 10, i * 10 + 10), mode="append", provenance=Provenance(fingerprint=f"f{i}")
+        )
     lake.tag("documents", "approved-2", 2)
     lake.index("documents", "doc_id")
     before = lake.table("documents")
@@ -224,7 +235,13 @@ def other_holder(lake: hw.Lake, *, pid: int, expires_in: float = 60.0) -> Path:
 
     path = Path(lake.uri, "dev", "_lease.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    owner = {"token": "t", "host": socket.gethostname(), "pid": pid, "purpose": "writes x", "expires_at": time.time() + expires_in}
+    owner = {
+        "token": "t",
+        "host": socket.gethostname(),
+        "pid": pid,
+        "purpose": "writes x",
+        "expires_at": time.time() + expires_in,
+    }
     path.write_text(json.dumps(owner))
     return path
 

@@ -43,7 +43,9 @@ def storage() -> Iterator[dict[str, str]]:
 
 def rows(start: int, stop: int) -> pa.Table:
     ids = pa.array([i.to_bytes(16, "big") for i in range(start, stop)], pa.binary(16))
-    return pa.table({"doc_id": ids, "text": pa.array([f"text {i}" for i in range(start, stop)], pa.large_string())})
+    return pa.table(
+        {"doc_id": ids, "text": pa.array([f"text {i}" for i in range(start, stop)], pa.large_string())}
+    )
 
 
 def test_write_update_index_and_approve_alike(storage: dict[str, str], tmp_path) -> None:
@@ -59,7 +61,9 @@ def test_write_update_index_and_approve_alike(storage: dict[str, str], tmp_path)
     assert remote.table("documents").digest == local.table("documents").digest
     assert remote.table("documents", version="blue").num_rows == 120
     wanted = rows(0, 120)["doc_id"].take(pa.array([50, 2, 110]))
-    assert [b["text"].to_pylist() for b in remote.table("documents").with_text(wanted)] == [["text 50", "text 2", "text 110"]]
+    assert [b["text"].to_pylist() for b in remote.table("documents").with_text(wanted)] == [
+        ["text 50", "text 2", "text 110"]
+    ]
 
 
 def test_the_lease_holds_there_too(storage: dict[str, str]) -> None:
@@ -84,7 +88,9 @@ def test_a_moved_table_is_not_overwritten(storage: dict[str, str]) -> None:
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield from rows(5, 9).to_batches()
-        lance.write_dataset(rows(50, 60), "s3://corpus/lake3/dev/documents.lance", mode="append", storage_options=storage)
+        lance.write_dataset(
+            rows(50, 60), "s3://corpus/lake3/dev/documents.lance", mode="append", storage_options=storage
+        )
 
     with pytest.raises(CommitConflict):
         lake.write("documents", batches(), schema=rows(0, 0).schema)
