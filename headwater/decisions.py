@@ -175,7 +175,8 @@ def route(
     run(con, "drop table _hw_decided")
     if version.num_rows + num_dropped != num_candidates:
         raise ConservationError(
-            f"{name}: {version.num_rows} kept and {num_dropped} decided do not make {num_candidates} candidates"
+            f"{name}: {version.num_rows} kept and {num_dropped} decided "
+            f"do not make {num_candidates} candidates"
         )
     return Routed(
         version=version,
@@ -230,7 +231,9 @@ def explain_error(
     if at is not None:
         line = sql.count("\n", 0, at) + 1
         place += f", line {line}, column {at - (sql.rfind(chr(10), 0, at) + 1) + 1} of the compiled SQL"
-    missing = re.search(r'(?:Referenced column|column) "([^"]+)" not found|have a column named "([^"]+)"', text)
+    missing = re.search(
+        r'(?:Referenced column|column) "([^"]+)" not found|have a column named "([^"]+)"', text
+    )
     if missing:
         name = missing[1] or missing[2]
         if name.lower() == "text":
@@ -324,7 +327,7 @@ def _assert_conserved(con: duckdb.DuckDBPyConnection, relation: str, base: Table
     if problems:
         raise ConservationError(
             f"{name} does not return every document of {base.name} exactly once: {'; '.join(problems)}",
-            hint="use left joins from the base table, on columns that are unique, and no `where` before the rules",
+            hint="left join from the base table, on unique columns, with no `where` before the rules",
         )
     return int(total)
 
