@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import subprocess
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -42,6 +43,7 @@ def command(
         revocation = gate.revoke(session.lake, table, who=person, why=why, version=number)
         _show_revocation(session, revocation)
         return 0
+    started = datetime.now(UTC)
     with step_progress(session, f"approve {table}") as step:
         approval = gate.approve(
             session.lake,
@@ -53,7 +55,7 @@ def command(
             target=session.project.target,
             on_step=step,
         )
-    _show_approval(session, approval)
+    _show_approval(session, approval, is_new=approval.at >= started)
     return 0
 
 
@@ -71,12 +73,15 @@ def default_person() -> str:
         return f"uid {os.getuid()}"
 
 
-def _show_approval(session: Session, approval: Approval) -> None:
+def _show_approval(session: Session, approval: Approval, *, is_new: bool) -> None:
     if session.as_json:
         session.emit_json(approval.to_dict())
         return
     suites = ", ".join(f"{s.get('suite')} ({s.get('expectations')})" for s in approval.suites)
-    session.out.print(f"approved {approval.table}", style="bold green")
+    said = (
+        "approved" if is_new else f"unchanged: everything held again, approved since {approval.at:%Y-%m-%d}:"
+    )
+    session.out.print(f"{said} {approval.table}", style="bold green")
     session.out.print(f"  digest    {approval.table.digest}")
     session.out.print(plain(f"  suites    {suites or 'none'}"), soft_wrap=True)
     tests = "left out" if approval.dbt_tests is None else f"{len(approval.dbt_tests)} passed"
