@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from headwater.errors import HeadwaterError, UsageError
-from headwater.lake import Provenance, new_build_id
+from headwater.lake import RAW_SCHEMA, Provenance, new_build_id
 from headwater.project import Project
 
 BUILDS = pa.schema(
@@ -123,6 +123,11 @@ def build(
         seconds=time.perf_counter() - started,
         nodes=nodes,
     )
+    if not report.success and not project.lake().tables(RAW_SCHEMA):
+        raise UsageError(
+            f"lake {project.lake_uri} holds no documents yet, so the models have nothing to read",
+            hint="headwater ingest python, or headwater ingest folder|jsonl|parquet PATH --source NAME",
+        )
     if report.changed:
         _record(project, report)
     return report
