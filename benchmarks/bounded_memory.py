@@ -124,10 +124,31 @@ def main() -> int:
             check=True,
         )
     stages = [
-        ("ingest parquet", [*headwater, "ingest", "parquet", str(corpus / "parquet"), "--source", "bench"]),
+        (
+            "ingest parquet",
+            [
+                *headwater,
+                "ingest",
+                "parquet",
+                str(corpus / "parquet"),
+                "--source",
+                "bench",
+                "--map",
+                "id=doc_id,text=content,path=path,license=license",
+            ],
+        ),
         (
             "ingest jsonl.zst",
-            [*headwater, "ingest", "jsonl", str(corpus / "jsonl"), "--source", "bench_jsonl"],
+            [
+                *headwater,
+                "ingest",
+                "jsonl",
+                str(corpus / "jsonl"),
+                "--source",
+                "bench_jsonl",
+                "--map",
+                "id=id,text=text,license=metadata.license",
+            ],
         ),
         *(
             (f"build {name}", [*headwater, "build", "--select", name])

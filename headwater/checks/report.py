@@ -222,7 +222,7 @@ def redact(message: str) -> str:
 def _said(result: CheckResult) -> str:
     """The expectation in words: a custom query is told by its reason."""
     if result.why and result.expectation == "unexpected_rows_expectation":
-        return f"no {result.why}"
+        return f"never: {result.why}"
     return result.expectation.removeprefix("expect_").removeprefix("table_").removeprefix("column_")
 
 
