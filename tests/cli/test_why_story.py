@@ -122,11 +122,13 @@ def test_values_of_private_rules_are_withheld(sample, monkeypatch, tmp_path):
     assert [r.values for r in verdict.rules] == [{"num_words": "(withheld)"}]
 
 
-def test_the_command_prints_the_story(run, sample):
+def test_the_command_prints_the_story(run, sample, documents):
     code, out, err = run("why", "copies/copy_1.py")
     assert (code, err) == (0, "")
-    for part in ("rejected", "unique", "kept instead", "one of 4 alike", "approved as dev.python_textbook@2"):
+    for part in ("rejected", "unique", "kept instead", "one of 4 alike"):
         assert part in out
+    assert "approved as" not in out, "an approval of the table says nothing of a document outside it"
+    assert "approved as dev.python_textbook@2" in run("why", documents[1].path)[1]
     assert run("why", sample.HOSTILE_PATH)[0] == 0
     code, _, err = run("why", "nothing/like/it.py")
     assert code == 2 and "hint: " in err
