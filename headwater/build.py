@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from headwater.decisions import drop_orphans
 from headwater.errors import HeadwaterError, UsageError
 from headwater.lake import RAW_SCHEMA, Provenance, new_build_id
 from headwater.project import Project
@@ -130,6 +131,7 @@ def build(
         )
     if report.changed:
         _record(project, report)
+        drop_orphans(project.lake(), project.schema)
     return report
 
 

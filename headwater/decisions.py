@@ -12,14 +12,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headwater.digest import ContentDigest
-from headwater.errors import ConservationError, UnknownName, UsageError
+from headwater.errors import ConservationError
 from headwater.lake import Lake, Provenance, Table, TableVersion
 from headwater.sql import run
 
@@ -137,54 +138,52 @@ def route(
         A document of the base table is missing from the candidates, doubled, or unknown to it.
     """
     num_candidates = _assert_conserved(con, relation, base, name)
-    short = name.rpartition(".")[2]
-    decided = _decisions_query(relation, rules)
-    run(con, f"create or replace temp table _hw_decided as {decided}")
-    counts = _rule_counts(con, rules)
+    run(con, f"create or replace temp table _hw_decided as {_decisions_query(relation, rules)}")
     ((num_dropped, num_unknown),) = run(
         con, "select count(*), count(*) filter (len(unknown) > 0 and len(failed) = 0) from _hw_decided"
     )
-
-    digest = ContentDigest()
-    schema_name = name.partition(".")[0]
-    rows = con.sql(
-        f"""select {_literal(provenance.build_id)} as build_id, {_literal(short)} as "table",
-                   doc_id::blob as doc_id, failed, unknown
-            from _hw_decided order by doc_id"""
-    ).to_arrow_reader(65_536)
-    lake.write(f"{schema_name}.decisions", _counted(rows, digest), mode="append", provenance=provenance)
-    lake.write(
-        f"{schema_name}.rules",
-        _rule_rows(rules, counts, provenance.build_id, short),
-        mode="append",
-        provenance=provenance,
-    )
-    extra = {
-        **provenance.extra,
-        "candidates": base.name,
-        "num_candidates": num_candidates,
-        "num_unknown": num_unknown,
-        "decisions": {"build_id": provenance.build_id, "count": digest.num_rows, "digest": digest.hex()},
-    }
-    kept = select_kept(_all_true(rules))
-    version = lake.write(
-        name,
-        kept,
-        provenance=Provenance(**{**provenance.__dict__, "extra": extra}),
-    )
-    run(con, "drop table _hw_decided")
-    if version.num_rows + num_dropped != num_candidates:
+    ((num_kept,),) = run(con, f"select count(*) from {relation} where {_all_true(rules)}")
+    if num_kept + num_dropped != num_candidates:
         raise ConservationError(
-            f"{name}: {version.num_rows} kept and {num_dropped} decided "
-            f"do not make {num_candidates} candidates"
+            f"{name}: {num_kept} kept and {num_dropped} decided do not make {num_candidates} candidates"
         )
+    # One lease over both commits: whoever drops orphans waits until the table names its decisions.
+    with lake.lease(name.partition(".")[0], purpose=f"routes {name}"):
+        decisions = _write_decisions(con, lake, name, rules, provenance.build_id)
+        extra = {
+            **provenance.extra,
+            "candidates": base.name,
+            "num_candidates": num_candidates,
+            "num_unknown": num_unknown,
+            "decisions": decisions,
+        }
+        version = lake.write(name, select_kept(_all_true(rules)), provenance=replace(provenance, extra=extra))
+    run(con, "drop table _hw_decided")
     return Routed(
         version=version,
         num_candidates=num_candidates,
-        num_kept=version.num_rows,
+        num_kept=num_kept,
         num_dropped=num_dropped,
         num_unknown=num_unknown,
     )
+
+
+def _write_decisions(
+    con: duckdb.DuckDBPyConnection, lake: Lake, name: str, rules: Sequence[Rule], build_id: str
+) -> dict[str, Any]:
+    """The first of the two commits; returns what the table's commit will name."""
+    schema, _, short = name.partition(".")
+    record = Provenance(kind="log", build_id=build_id)
+    digest = ContentDigest()
+    rows = con.sql(
+        f"""select {_literal(build_id)} as build_id, {_literal(short)} as "table",
+                   doc_id::blob as doc_id, failed, unknown
+            from _hw_decided order by doc_id"""
+    ).to_arrow_reader(65_536)
+    lake.write(f"{schema}.decisions", _counted(rows, digest), mode="append", provenance=record)
+    described = _rule_rows(rules, _rule_counts(con, rules), build_id, short)
+    lake.write(f"{schema}.rules", described, mode="append", provenance=record)
+    return {"build_id": build_id, "count": digest.num_rows, "digest": digest.hex()}
 
 
 def named_decisions(lake: Lake, schema: str) -> set[tuple[str, str]]:
@@ -198,56 +197,32 @@ def named_decisions(lake: Lake, schema: str) -> set[tuple[str, str]]:
 
 
 def drop_orphans(lake: Lake, schema: str) -> int:
-    """Delete the decisions and rules of builds that died before their commit; return how many rows."""
-    dropped = 0
-    named = named_decisions(lake, schema)
-    for system in ("decisions", "rules"):
-        if system not in lake.tables(schema):
-            continue
-        table = lake.table(f"{schema}.{system}")
+    """Delete the decisions and rules of builds that died before their commit; return how many rows.
 
-        def kept(table: Table = table) -> Iterator[pa.RecordBatch]:
-            for batch in table.scan():
-                pairs = zip(batch["build_id"].to_pylist(), batch["table"].to_pylist(), strict=True)
-                yield batch.filter(pa.array([pair in named for pair in pairs], pa.bool_()))
-
-        with lake.lease(schema, purpose="drops orphaned decisions"):
-            version = lake.write(table.name, kept(), schema=table.schema)
-        dropped += table.num_rows - version.num_rows
-    return dropped
-
-
-def explain_error(
-    error: duckdb.Error, sql: str, model: str, columns: Mapping[str, Sequence[str]]
-) -> UsageError:
-    """Turn DuckDB's refusal of a model into a message that names model, rule, position and near names.
-
-    ``columns`` maps the model's inputs to their columns.
+    The table of rules is small and tells whether there is anything to do.
     """
-    text = str(error)
-    at = _position(text, sql)
-    rule = _rule_at(sql, at)
-    place = f"model {model!r}" + (f", rule {rule!r}" if rule else "")
-    if at is not None:
-        line = sql.count("\n", 0, at) + 1
-        place += f", line {line}, column {at - (sql.rfind(chr(10), 0, at) + 1) + 1} of the compiled SQL"
-    missing = re.search(
-        r'(?:Referenced column|column) "([^"]+)" not found|have a column named "([^"]+)"', text
-    )
-    if missing:
-        name = missing[1] or missing[2]
-        if name.lower() == "text":
-            return UsageError(
-                f"{place} reads the text column, which set models do not see",
-                hint="compute signals in a row-wise model (meta: {rows_of: <table>}) and join those",
-            )
-        known = sorted({c for names in columns.values() for c in names})
-        found = UnknownName.of("column", name, known)
-        return UsageError(f"{place}: {found.message}", hint=found.hint)
-    reason = text.split("\n\n")[0].strip()
-    return UsageError(
-        f"{place}: {reason}", hint="see the compiled SQL with `dbt compile --select " + model + "`"
-    )
+    if "rules" not in lake.tables(schema):
+        return 0
+    with lake.lease(schema, purpose="drops orphaned decisions"):
+        rules = lake.table(f"{schema}.rules").to_arrow(["build_id", "table"]).to_pylist()
+        named = named_decisions(lake, schema)
+        if all((row["build_id"], row["table"]) in named for row in rules):
+            return 0
+        return sum(
+            _drop_unnamed(lake, lake.table(f"{schema}.{name}"), named) for name in ("decisions", "rules")
+        )
+
+
+def _drop_unnamed(lake: Lake, table: Table, named: set[tuple[str, str]]) -> int:
+    wanted = pa.array(sorted("/".join(pair) for pair in named), pa.string())
+
+    def kept() -> Iterator[pa.RecordBatch]:
+        for batch in table.scan():
+            keys = pc.binary_join_element_wise(batch["build_id"], batch["table"], "/")
+            yield batch.filter(pc.is_in(keys, value_set=wanted))
+
+    version = lake.write(table.name, kept(), schema=table.schema, provenance=Provenance(kind="log"))
+    return table.num_rows - version.num_rows
 
 
 # -- inside ---------------------------------------------------------------------------------------
@@ -390,34 +365,3 @@ def _walk(node: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(node, list):
         for value in node:
             yield from _walk(value)
-
-
-def _position(message: str, sql: str) -> int | None:
-    """Offset in ``sql`` of the caret in a DuckDB error message.
-
-    Every statement of a materialization puts the model's SQL on lines of its own, after its first.
-    """
-    found = re.search(r"^LINE (\d+): (.*)\n(\s*)\^", message, re.MULTILINE)
-    if not found:
-        return None
-    lines = sql.split("\n")
-    number = int(found[1]) - 2
-    if not 0 <= number < len(lines):
-        return None
-    shown = found[2]
-    caret = len(found[3]) - len(f"LINE {found[1]}: ")
-    # DuckDB shortens long lines with "..." at either end.
-    if shown.startswith("..."):
-        start = lines[number].find(shown.strip(". ")[:40])
-        caret = caret - 3 + max(start, 0)
-    return sum(len(line) + 1 for line in lines[:number]) + max(caret, 0)
-
-
-def _rule_at(sql: str, at: int | None) -> str | None:
-    """The rule whose expression holds offset ``at``: the next ``as keep__…`` with no other alias between."""
-    if at is None:
-        return None
-    found = re.compile(rf"\bas\s+\"?{PREFIX}(\w+)", re.IGNORECASE).search(sql, at)
-    if found is None or re.search(r"\bfrom\b", sql[at : found.start()], re.IGNORECASE):
-        return None
-    return found[1]

@@ -25,6 +25,7 @@ from headwater.lake import SYSTEM_TABLES, Provenance, Table, TableRef, TableVers
 from headwater.operators import register_all, registered
 from headwater.session import ModelResult, Session
 from headwater.sql import fixed_ids, is_id, run, sql_columns, stored_columns
+from headwater.sql_errors import explain_error
 
 SCAN_SHARE = 0.3
 """Above this share of new rows one scan of the base table beats look-ups by id (FACTS: a tuned scan
@@ -76,7 +77,7 @@ def materialize(
         result = _build(session, con, spec, frame)
     except duckdb.Error as error:
         shown = {t.name: [c for c in t.schema.names if c != "text"] for t in session.inputs(spec.inputs)}
-        failure = decisions.explain_error(error, spec.sql or "", short, shown)
+        failure = explain_error(error, spec.sql or "", short, shown)
         session.failures[short] = failure
         raise failure from error
     except HeadwaterError as error:

@@ -268,12 +268,6 @@ class Lake:
             digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
             return self._commit(target, lance.LanceOperation.Append([]), current, provenance, digest, lease)
 
-    def drop(self, name: str) -> None:
-        """Remove a table with all its versions."""
-        target = qualified(name, self.schema)
-        with self._writing(target):
-            lance.LanceDataset.drop(self._path(target), storage_options=self._storage or None)
-
     # -- maintenance -----------------------------------------------------------------------------
 
     def index(self, name: str, column: str) -> None:
