@@ -268,6 +268,13 @@ class Lake:
             digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
             return self._commit(target, lance.LanceOperation.Append([]), current, provenance, digest, lease)
 
+    def drop(self, name: str) -> None:
+        """Remove a table with all its versions; what was approved or recorded of it stays on record."""
+        target = qualified(name, self.schema)
+        with self._writing(target):
+            self._open(target)
+            lance.LanceDataset.drop(self._path(target), storage_options=self._storage or None)
+
     # -- maintenance -----------------------------------------------------------------------------
 
     def index(self, name: str, column: str) -> None:
