@@ -55,22 +55,19 @@ class Session:
     def pin_all(self) -> None:
         """Pin the current (or the environment's) version of every table the target can see."""
         pins: Mapping[str, int] = json.loads(os.environ.get(PINS_VARIABLE, "{}"))
-        for schema in dict.fromkeys((self.lake.defer, *self.lake.schemas(), self.lake.schema)):
-            for table in self.lake.tables(schema) if schema else ():
-                name = f"{schema}.{table}"
-                if not self.lake.exists(name):
-                    continue
-                pinned = self.lake.table(name, version=pins.get(name))
-                self.tables[name] = pinned
-                if schema == self.lake.defer:
-                    self.tables.setdefault(f"{self.lake.schema}.{table}", pinned)
-        for name, version in pins.items():
-            self.tables[name] = self.lake.table(name, version=version)
-        # The target's own tables win over the ones it defers to.
-        for table in self.lake.tables():
-            name = f"{self.lake.schema}.{table}"
-            if self.lake.exists(name):
+        names = [f"{schema}.{table}" for schema in self.lake.schemas() for table in self.lake.tables(schema)]
+        for name in dict.fromkeys((*names, *pins)):
+            try:
                 self.tables[name] = self.lake.table(name, version=pins.get(name))
+            except UnknownName:
+                if name in pins:
+                    raise
+                # The files of a writer that was killed before its first commit are no table.
+        # The target's own tables win over the ones it defers to.
+        for table in self.lake.tables(self.lake.defer) if self.lake.defer else ():
+            deferred = self.tables.get(f"{self.lake.defer}.{table}")
+            if deferred is not None:
+                self.tables.setdefault(f"{self.lake.schema}.{table}", deferred)
 
     def table(self, name: str) -> Table:
         """The pinned table of this name (``schema.table``, or bare as the lake resolves it)."""
