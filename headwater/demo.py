@@ -6,6 +6,7 @@ A stage whose inputs did not change says so and does nothing, so that a second r
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from headwater.errors import HeadwaterError
+from headwater.trace import live_rows
 
 if TYPE_CHECKING:
     from headwater.project import Project
@@ -94,9 +96,15 @@ def _trained(project: Project) -> str | None:
     if not (lake.exists("training_runs") and lake.exists("checkpoints")):
         return None
     digest = lake.table("sequences", version="approved").digest
-    runs = lake.table("training_runs").to_arrow(["run_id", "digest"]).to_pylist()
-    saved = set(lake.table("checkpoints").to_arrow(["run_id"])["run_id"].to_pylist())
-    done = [run["run_id"] for run in runs if run["digest"] == digest and run["run_id"] in saved]
+    runs = lake.table("training_runs").to_arrow(["run_id", "recipe", "digest", "config"]).to_pylist()
+    saved = lake.table("checkpoints").to_arrow(["run_id", "step"]).to_pylist()
+    done = [
+        run["run_id"]
+        for run in runs
+        if (run["digest"], run["recipe"]) == (digest, RECIPE)
+        # A checkpoint on the way is not the end: a run that was killed is trained again.
+        and {"run_id": run["run_id"], "step": json.loads(run["config"])["max_steps"]} in saved
+    ]
     return done[-1] if done else None
 
 
@@ -162,14 +170,9 @@ def _losses(project: Project) -> Grid:
     grid = Grid(title="training", title_justify="left")
     for heading in ("step", "loss", "tokens/s"):
         grid.add_column(heading, justify="right")
-    steps = (
-        project.lake()
-        .table("training_steps")
-        .to_arrow(["run_id", "step", "attempt", "loss", "tokens_per_second"])
-    )
-    newest = _trained(project)
-    attempts = sorted(steps.to_pylist(), key=lambda row: row["attempt"])
-    rows = {row["step"]: row for row in attempts if row["run_id"] == newest}
+    run_id = _trained(project)
+    logged = live_rows(project.lake(), "training_steps", run_id).to_pylist() if run_id else []
+    rows = {row["step"]: row for row in logged}
     order = sorted(rows)
     shown = order[:: max(1, len(order) // 8)] + order[-1:]
     for step in dict.fromkeys(shown):

@@ -124,7 +124,7 @@ def trace_step(lake: Lake, step: int, run_id: str | None = None) -> StepTrace:
         No such run, or it has not logged this step.
     """
     run = _runs(lake, run_id)[-1]
-    live = _live(lake, "training_steps", run["run_id"])
+    live = live_rows(lake, "training_steps", run["run_id"])
     found = live.filter(pc.field("step") == step).to_pylist()
     if not found:
         known = f"{live['step'][0]} to {live['step'][-1]}" if live.num_rows else "none yet"
@@ -215,7 +215,8 @@ def _runs(lake: Lake, run_id: str | None) -> list[dict[str, Any]]:
     return [first[run_id]]
 
 
-def _live(lake: Lake, table: str, run_id: str) -> pa.Table:
+def live_rows(lake: Lake, table: str, run_id: str) -> pa.Table:
+    """The rows a run logged into ``table``, each step once, less those a later attempt went back behind."""
     if not lake.exists(table):
         return pa.table({"step": pa.array([], pa.int64())})
     con = duckdb.connect(":memory:")
@@ -341,9 +342,9 @@ def _only_one(doc_id: str, exposed: dict[str, pa.Table]) -> bytes:
 
 def _exposure(lake: Lake, run: dict[str, Any], sequences: Table, indices: list[int]) -> RunExposure:
     """Steps by the arithmetic of the log, checkpoints by the first of them."""
-    steps = _live(lake, "training_steps", run["run_id"])
+    steps = live_rows(lake, "training_steps", run["run_id"])
     seen = _steps_with(steps, indices)
-    live = _live(lake, "checkpoints", run["run_id"])
+    live = live_rows(lake, "checkpoints", run["run_id"])
     checkpoints = [(row["step"], row["path"]) for row in live.to_pylist()]
     clean = [c for c in checkpoints if not seen or c[0] < seen[0]]
     return RunExposure(
