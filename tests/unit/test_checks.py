@@ -83,6 +83,15 @@ def reference_tables() -> Tables:
             "unknown": pa.array([[]] * (NUM_DROPPED + 5), pa.list_(pa.string())),
         }
     )
+    rules = pa.table(
+        {
+            "build_id": ["b2", "b2", "b1"],
+            "table": ["python_textbook"] * 3,
+            "rule": ["license", "long_enough", "license"],
+            "max_unknown": pa.array([0.0, None, 0.0], pa.float64()),
+            "num_unknown": [0, 7, 7],
+        }
+    )
     textbook = pa.table(
         {
             "doc_id": ids(NUM_DROPPED, n),
@@ -105,6 +114,7 @@ def reference_tables() -> Tables:
         "signals": signals,
         "duplicate_clusters": clusters,
         "decisions": decisions,
+        "rules": rules,
         "python_textbook": textbook,
         "sequences": sequences,
     }
@@ -116,6 +126,7 @@ def write_reference(lake: Lake, tables: Tables) -> None:
     signals = lake.write("signals", tables["signals"], provenance=over).ref
     clusters = lake.write("duplicate_clusters", tables["duplicate_clusters"], provenance=over).ref
     lake.write("decisions", tables["decisions"])
+    lake.write("rules", tables["rules"])
     made = Provenance(
         build_id="b2",
         inputs=(documents, signals, clusters),
@@ -232,6 +243,7 @@ FAULTS = [
         "unknown for more than",
         1,
     ),
+    ("python_textbook", replace("rules", "num_unknown", lambda v: [1, *v[1:]]), "its max_unknown allows", 1),
     ("sequences", replace("sequences", "sequence_index", lambda v: [*v[:-1], 99]), "gaps", 1),
     ("sequences", replace("sequences", "spans", lambda v: [[], *v[1:]]), "without a document", 1),
     (
