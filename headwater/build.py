@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from headwater.decisions import drop_orphans
+from headwater.engine.dask import DaskEngine
 from headwater.errors import HeadwaterError, UsageError
 from headwater.lake import RAW_SCHEMA, Provenance, new_build_id
 from headwater.project import Project
@@ -82,6 +83,8 @@ def build(
     lake: str | None = None,
     select: str | None = None,
     threads: int | None = None,
+    workers: int | None = None,
+    dask: str | None = None,
     full_refresh: bool = False,
     vars: Mapping[str, Any] | None = None,
     command: str = "build",
@@ -93,6 +96,10 @@ def build(
     ----------
     select:
         dbt's node selection.
+    workers:
+        Run row-wise models on a local Dask cluster of this many processes.
+    dask:
+        Run them on the cluster of this scheduler (``tcp://host:port``).
     on_event:
         Called as ``(state, node name)`` with state ``start`` or ``end``, for a progress display.
 
@@ -115,8 +122,12 @@ def build(
         "HEADWATER_BUILD_ID": build_id,
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
-    with _environment(environment), contextlib.chdir(project.root):
-        result, failures, outcomes = _run_dbt(arguments, on_event)
+    with (
+        _engine(workers, dask) as engine,
+        _environment(environment),
+        contextlib.chdir(project.root),
+    ):
+        result, failures, outcomes = _run_dbt(arguments, on_event, engine)
     nodes = [_node(entry, outcomes, failures) for entry in result]
     report = BuildReport(
         build_id=build_id,
@@ -135,8 +146,16 @@ def build(
     return report
 
 
+def _engine(workers: int | None, address: str | None) -> contextlib.AbstractContextManager[DaskEngine | None]:
+    if workers is not None and address is not None:
+        raise UsageError("--workers starts a cluster and --dask names a running one", hint="give one of them")
+    if workers is None and address is None:
+        return contextlib.nullcontext()
+    return DaskEngine(workers=workers, address=address)
+
+
 def _run_dbt(
-    arguments: list[str], on_event: Callable[[str, str], None] | None
+    arguments: list[str], on_event: Callable[[str, str], None] | None, engine: DaskEngine | None
 ) -> tuple[list[Any], dict[str, Exception], dict[str, Any]]:
     from dbt.cli.main import dbtRunner
 
@@ -145,9 +164,10 @@ def _run_dbt(
         if on_event and name in ("NodeStart", "NodeFinished"):
             on_event("start" if name == "NodeStart" else "end", event.data.node_info.node_name)
 
-    outcome = dbtRunner(callbacks=[listen]).invoke(arguments)
     from headwater import dbt_plugin
 
+    with dbt_plugin.use_engine(engine):
+        outcome = dbtRunner(callbacks=[listen]).invoke(arguments)
     session = dbt_plugin.end_session()
     if outcome.exception is not None:
         raise UsageError(f"dbt: {outcome.exception}") from outcome.exception

@@ -4,19 +4,26 @@ In ``profiles.yml``::
 
     plugins:
       - module: headwater.dbt_plugin
-        config: {lake: lake, defer_to: prod}
+        config: {lake: lake, defer_to: prod, operators: [my_package.operators]}
+
+``operators`` names modules to import: those that declare the project's own operators.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import importlib
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin  # noqa: TID253 - this module is the dbt plugin
 
+from headwater.engine.dask import ADDRESS_VARIABLE, DaskEngine
 from headwater.errors import HeadwaterError, UsageError
 from headwater.lake import Lake, Table
 from headwater.models import ModelSpec
@@ -38,6 +45,23 @@ SQL_MACROS = {
 
 _active: list[Session] = []
 """The session of the dbt invocation that runs in this process (the newest one counts)."""
+
+
+_engines: list[DaskEngine] = []
+"""Where the next sessions run their row-wise models (the last one counts); empty: on threads."""
+
+
+@contextlib.contextmanager
+def use_engine(engine: DaskEngine | None) -> Iterator[None]:
+    """Sessions that begin inside the block run their row-wise models on ``engine``."""
+    if engine is None:
+        yield
+        return
+    _engines.append(engine)
+    try:
+        yield
+    finally:
+        _engines.remove(engine)
 
 
 def session() -> Session:
@@ -87,6 +111,9 @@ class Plugin(BasePlugin):  # type: ignore[misc]
             storage_options=plugin_config.get("storage_options"),
         )
         self.session = Session(lake, threads=plugin_config.get("threads"), git_commit=git_commit(Path.cwd()))
+        self.session.engine = _engines[-1] if _engines else _engine_of_environment()
+        for module in plugin_config.get("operators") or ():
+            _import_operators(str(module))
         if BUILD_VARIABLE in os.environ:
             self.session.build_id = os.environ[BUILD_VARIABLE]
         self.session.pin_all()
@@ -105,6 +132,25 @@ class Plugin(BasePlugin):  # type: ignore[misc]
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         self.session.register_all(cursor)
         self.rejections.register(cursor)
+
+
+def _engine_of_environment() -> DaskEngine | None:
+    """For plain ``dbt build``: the scheduler that ``HEADWATER_DASK`` names."""
+    if not os.environ.get(ADDRESS_VARIABLE):
+        return None
+    engine = DaskEngine(address=os.environ[ADDRESS_VARIABLE])
+    atexit.register(engine.close)
+    return engine
+
+
+def _import_operators(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"cannot import {module}, which the profile lists under operators: {error}",
+            hint="install the package that holds it, or put its folder on PYTHONPATH",
+        ) from error
 
 
 def git_commit(folder: Path) -> str | None:

@@ -1,7 +1,8 @@
 """Row-wise models: SQL over one document at a time, computed batch by batch and only for new rows.
 
 The query runs over record batches, not over the table: text never meets a join or a sort, memory
-follows the batch, and the same task (query, batch) → rows can run on a thread or on a worker.
+follows the batch, and the same query runs on a thread of this process or as a task on a worker
+(``headwater.row_tasks``). Either way one commit publishes the rows, in the order of the base table.
 """
 
 from __future__ import annotations
@@ -11,25 +12,20 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from headwater.engine import ordered_map
 from headwater.errors import UsageError
-from headwater.lake import Provenance, Table, TableVersion
-from headwater.operators import register_all
-from headwater.sql import fixed_ids, run, sql_columns, stored_columns
+from headwater.lake import Pieces, Provenance, Table, TableVersion
+from headwater.row_tasks import ROWS_OF, connect, rows_by_id, run_batch, tasks
+from headwater.row_tasks import run as run_task
 
 if TYPE_CHECKING:
     from headwater.models import ModelSpec
     from headwater.session import Session
 
-SCAN_SHARE = 0.3
-"""Above this share of new rows one scan of the base table beats look-ups by id (FACTS: a tuned scan
-ran at 700 MB/s, indexed look-ups at 214 MB/s)."""
-
-ROWS_OF = "_hw_rows"
-"""What the base relation of a row-wise model is called while its SQL runs over one batch."""
+LOCAL_ROWS = 4_096
+"""Up to this many rows are computed here even when there is a cluster: its round trips would cost more."""
 
 
 def build_rows(
@@ -45,15 +41,14 @@ def build_rows(
             hint="they say which rows are new when the base table grows",
         )
     if current is None or not current.schema.equals(probe.schema):
-        rows = _computed(session, sql, base.scan(columns), probe.schema)
+        rows = _computed(session, spec, sql, base, columns, probe.schema)
         version = session.lake.write(spec.name, rows, provenance=provenance)
         return version, "built", f"{version.num_rows:,} rows"
     new, gone = _difference(base, current)
     if not len(new) and not len(gone):
         version = session.lake.rerecord(spec.name, provenance)
         return version, "unchanged", "no row is new or gone"
-    scan = _rows_by_id(base, new, columns) if len(new) else None
-    added = _computed(session, sql, scan, probe.schema) if scan is not None else None
+    added = _computed(session, spec, sql, base, columns, probe.schema, only=new) if len(new) else None
     version = session.lake.update(spec.name, add=added, remove=gone, provenance=provenance)
     return version, "extended", f"{len(new):,} new, {len(gone):,} gone, of {version.num_rows:,} rows"
 
@@ -91,37 +86,35 @@ def _empty(base: Table, columns: Sequence[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema)
 
 
-def run_batch(
-    sql: str, batch: pa.RecordBatch, con: duckdb.DuckDBPyConnection | None = None
-) -> pa.RecordBatch:
-    """Run a row-wise query over one batch: the task that an engine runs anywhere.
-
-    The batch is the relation ``_hw_rows``; ids come back as 16 bytes.
-    """
-    if con is None:
-        con = _connect()
-        try:
-            return run_batch(sql, batch, con)
-        finally:
-            con.close()
-    con.register("_hw_batch", batch)
-    columns = sql_columns(batch.schema, with_text=True)
-    run(con, f"create or replace temp view {ROWS_OF} as select {columns} from _hw_batch")
-    described = run(con, f"describe (\n{sql}\n)")
-    types = {str(row[0]): str(row[1]) for row in described}
-    stored = stored_columns(types)
-    table = fixed_ids(con.sql(f"select {stored} from (\n{sql}\n)").to_arrow_reader(65_536), types).read_all()
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    con = duckdb.connect(config={"threads": 1})
-    register_all(con)
-    return con
-
-
 def _computed(
+    session: Session,
+    spec: ModelSpec,
+    sql: str,
+    base: Table,
+    columns: Sequence[str],
+    schema: pa.Schema,
+    *,
+    only: pa.Array | None = None,
+) -> pa.RecordBatchReader | Pieces:
+    """The query over every row of ``base``, or over those whose ids are in ``only`` (sorted)."""
+    num_rows = base.num_rows if only is None else len(only)
+    if session.engine is None or num_rows <= LOCAL_ROWS:
+        batches = base.scan(columns) if only is None else rows_by_id(base, only, columns)
+        return _by_threads(session, sql, batches, schema)
+    work, shared = tasks(
+        session.lake,
+        base,
+        sql=sql,
+        columns=columns,
+        schema=schema,
+        target=spec.name,
+        only=only,
+        workers=session.engine.num_workers,
+    )
+    return Pieces(schema, session.engine.map(run_task, work, shared=shared))
+
+
+def _by_threads(
     session: Session, sql: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema
 ) -> pa.RecordBatchReader:
     """The query over every batch, by the session's threads, in order."""
@@ -131,7 +124,7 @@ def _computed(
         idle: list[duckdb.DuckDBPyConnection] = []
 
         def task(batch: pa.RecordBatch) -> pa.RecordBatch:
-            con = idle.pop() if idle else _connect()
+            con = idle.pop() if idle else connect()
             try:
                 return run_batch(sql, batch, con)
             finally:
@@ -163,18 +156,3 @@ def _difference(base: Table, current: Table) -> tuple[pa.Array, pa.Array]:
         new["doc_id"].combine_chunks().cast(pa.binary(16)),
         gone["doc_id"].combine_chunks().cast(pa.binary(16)),
     )
-
-
-def _rows_by_id(base: Table, ids: pa.Array, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    if base.has_id_index and len(ids) < SCAN_SHARE * base.num_rows:
-        wanted = [name for name in columns if name != "doc_id"]
-        yield from base.with_text(ids, wanted)
-        return
-    # Fixed-width bytes compare as S16 (equal lengths, so numpy's zero padding cannot confuse them).
-    sorted_ids = np.frombuffer(ids.buffers()[1], dtype="S16")[ids.offset : ids.offset + len(ids)]
-    for batch in base.scan(columns):
-        column = batch.column("doc_id")
-        values = np.frombuffer(column.buffers()[1], dtype="S16")[column.offset : column.offset + len(column)]
-        places = np.searchsorted(sorted_ids, values)
-        places[places == len(sorted_ids)] = 0
-        yield batch.filter(pa.array(sorted_ids[places] == values))

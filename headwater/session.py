@@ -12,13 +12,16 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from headwater.errors import UnknownName
 from headwater.lake import Lake, Table, new_build_id
 from headwater.sql import run, sql_columns
+
+if TYPE_CHECKING:
+    from headwater.engine.dask import DaskEngine
 
 PINS_VARIABLE = "HEADWATER_PINS"
 """JSON ``{"schema.table": version}``: read these exact versions (checks of an older version)."""
@@ -46,6 +49,8 @@ class Session:
     threads: int | None = None
     full_refresh: bool = False
     git_commit: str | None = None
+    engine: DaskEngine | None = None
+    """Where row-wise models run; this process's threads without one."""
     tables: dict[str, Table] = field(default_factory=dict)
     """Qualified name as SQL spells it (the target's schema, also for deferred tables) to the pinned table."""
     results: dict[str, ModelResult] = field(default_factory=dict)

@@ -28,11 +28,21 @@ _STYLES = {
 @click.option("--full-refresh", is_flag=True, help="Rebuild models even where nothing changed.")
 @click.option("--vars", "variables", metavar="YAML", help="Variables, e.g. '{min_words: 100}'.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Models at a time.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Run row-wise models on N Dask processes."
+)
+@click.option("--dask", metavar="ADDRESS", help="Run them on a running Dask scheduler, tcp://host:port.")
 @json_option
 @session_options
 @pass_session
 def command(
-    session: Session, select: str | None, full_refresh: bool, variables: str | None, threads: int | None
+    session: Session,
+    select: str | None,
+    full_refresh: bool,
+    variables: str | None,
+    threads: int | None,
+    workers: int | None,
+    dask: str | None,
 ) -> int:
     """Build the project's models and run their tests.
 
@@ -56,6 +66,8 @@ def command(
             lake=session.lake_uri,
             select=select,
             threads=threads,
+            workers=workers,
+            dask=dask,
             full_refresh=full_refresh,
             vars=parse_vars(variables),
             on_event=on_event,

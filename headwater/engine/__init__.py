@@ -1,4 +1,4 @@
-"""Where operators run: one machine's threads now, Dask tasks over the same seam later."""
+"""Where operators run: the threads of this process, or the workers of a Dask cluster."""
 
 from headwater.engine.local import ordered_map
 

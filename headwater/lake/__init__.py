@@ -2,6 +2,7 @@
 
 from headwater.lake.lake import Lake, TableVersion
 from headwater.lake.names import RAW_SCHEMA, SYSTEM_TABLES
+from headwater.lake.pieces import Piece, Pieces
 from headwater.lake.provenance import Provenance, TableRef, new_build_id
 from headwater.lake.table import Table
 
@@ -9,6 +10,8 @@ __all__ = [
     "RAW_SCHEMA",
     "SYSTEM_TABLES",
     "Lake",
+    "Piece",
+    "Pieces",
     "Provenance",
     "Table",
     "TableRef",

@@ -22,6 +22,7 @@ from headwater.errors import CommitConflict, FormatMismatch, LakeError, UnknownN
 from headwater.lake.files import open_files
 from headwater.lake.lease import JOIN_VARIABLE, Lease, lease_of
 from headwater.lake.names import RAW_SCHEMA, check_name, qualified
+from headwater.lake.pieces import Piece, Pieces
 from headwater.lake.provenance import Provenance, TableRef, VersionFacts
 from headwater.lake.records import facts_of, recorded
 from headwater.lake.rows import (
@@ -29,7 +30,6 @@ from headwater.lake.rows import (
     Counted,
     as_reader,
     cast_rows,
-    chain,
     delete_rows,
     unique_keys,
     without,
@@ -102,6 +102,10 @@ class Lake:
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r}, schema={self.schema!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A lake travels to a worker as its address; leases, locks and clients stay here.
+        return _reopened, (self._absolute(), self.schema, self.defer, self._storage, self.wait_seconds)
 
     # -- what is there ---------------------------------------------------------------------------
 
@@ -182,13 +186,16 @@ class Lake:
     def write(
         self,
         name: str,
-        batches: Batches,
+        batches: Batches | Pieces,
         *,
         mode: str = "replace",
         provenance: Provenance | None = None,
         schema: pa.Schema | None = None,
     ) -> TableVersion:
         """Publish the streamed batches as exactly one new version, or nothing.
+
+        :class:`Pieces` in place of batches are files that other processes have written
+        (:meth:`write_piece`); they become visible here, together.
 
         Parameters
         ----------
@@ -205,7 +212,6 @@ class Lake:
         if mode not in ("replace", "append"):
             raise UsageError(f"got mode {mode!r}", hint="expected 'replace' or 'append'")
         target = qualified(name, self.schema)
-        reader = as_reader(batches, schema)
         with self._writing(target) as lease:
             current = self._open_or_none(target)
             digest = ContentDigest()
@@ -213,6 +219,16 @@ class Lake:
             if appending and current is not None:
                 facts = facts_of(current, target)
                 digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
+            if isinstance(batches, Pieces):
+                fragments = batches.collect(digest)
+                operation = (
+                    lance.LanceOperation.Append(fragments)
+                    if appending
+                    else lance.LanceOperation.Overwrite(batches.schema, fragments)
+                )
+                return self._commit(target, operation, current, provenance, digest, lease)
+            reader = as_reader(batches, schema)
+            if appending and current is not None:
                 reader = cast_rows(reader, current.schema, target)
             operation = self._write_files(target, Counted(reader, digest), current, appending)
             return self._commit(target, operation, current, provenance, digest, lease)
@@ -221,7 +237,7 @@ class Lake:
         self,
         name: str,
         *,
-        add: Batches | None = None,
+        add: Batches | Pieces | None = None,
         remove: pa.Array | pa.ChunkedArray | None = None,
         key: str = "doc_id",
         provenance: Provenance | None = None,
@@ -236,19 +252,16 @@ class Lake:
             current = self._open(target)
             facts = facts_of(current, target)
             digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
-            added = (
-                cast_rows(as_reader(add, current.schema), current.schema, target) if add is not None else None
-            )
             gone = unique_keys(remove)
             if len(gone) > DELETE_BY_FILTER_ROWS:
-                kept = without(Table(target, current, facts).scan(), gone, key)
                 digest = ContentDigest()
-                both = chain(current.schema, kept, added)
-                operation = self._write_files(target, Counted(both, digest), current, appending=False)
+                kept = without(Table(target, current, facts).scan(), gone, key)
+                rest = pa.RecordBatchReader.from_batches(current.schema, kept)
+                fragments = self._write_rows(target, Counted(rest, digest), current)
+                fragments += self._new_files(target, add, current, digest)
+                operation = lance.LanceOperation.Overwrite(current.lance_schema, fragments)
                 return self._commit(target, operation, current, provenance, digest, lease)
-            new: list[Any] = []
-            if added is not None:
-                new = self._write_rows(target, Counted(added, digest), current)
+            new = self._new_files(target, add, current, digest)
             updated, removed = delete_rows(current, gone, key, digest)
             if not (new or updated or removed):
                 same = TableVersion(target, current, facts)
@@ -258,6 +271,24 @@ class Lake:
                 removed_fragment_ids=removed, updated_fragments=updated, new_fragments=new, fields_modified=[]
             )
             return self._commit(target, operation, current, provenance, digest, lease)
+
+    def write_piece(self, name: str, batches: Batches, *, adding: bool, schema: pa.Schema) -> Piece:
+        """Write rows to files that no version names: the part of a write that any process can do.
+
+        The process that is to publish them holds the lease meanwhile (maintenance deletes files that no
+        version names). Files of pieces that are never published go with the next :meth:`maintain`.
+
+        Parameters
+        ----------
+        adding: the rows are to join the table's present rows, not to replace them.
+        schema: the columns of the table that they are for.
+        """
+        target = qualified(name, self.schema)
+        digest = ContentDigest()
+        current = self._open_or_none(target)
+        mode = "create" if current is None else "append" if adding else "overwrite"
+        rows = Counted(cast_rows(as_reader(batches, schema), schema, target), digest)
+        return Piece.of(self._write_fragments(target, rows, mode, schema=schema), digest)
 
     def rerecord(self, name: str, provenance: Provenance) -> TableVersion:
         """Publish the same rows under a new record (an empty commit): inputs moved, rows did not."""
@@ -416,6 +447,21 @@ class Lake:
     def _write_rows(self, target: str, rows: Counted, current: lance.LanceDataset) -> list[Any]:
         return list(self._write_fragments(target, rows, "append", schema=current.schema))
 
+    def _new_files(
+        self,
+        target: str,
+        add: Batches | Pieces | None,
+        current: lance.LanceDataset,
+        digest: ContentDigest,
+    ) -> list[Any]:
+        """Fragments of the rows to add, counted into ``digest``."""
+        if add is None:
+            return []
+        if isinstance(add, Pieces):
+            return add.collect(digest)
+        rows = cast_rows(as_reader(add, current.schema), current.schema, target)
+        return self._write_rows(target, Counted(rows, digest), current)
+
     def _write_fragments(self, target: str, rows: Counted, mode: str, **options: Any) -> Any:
         with rows.unwrap() as reader:
             return write_fragments(
@@ -508,6 +554,10 @@ _locks_lock = threading.Lock()
 def _table_lock(place: str, target: str) -> threading.RLock:
     with _locks_lock:
         return _locks.setdefault((place, target), threading.RLock())
+
+
+def _reopened(uri: str, schema: str, defer: str | None, storage: dict[str, str], wait: float) -> Lake:
+    return Lake(uri, schema=schema, defer=defer, storage_options=storage, wait_seconds=wait)
 
 
 def _first_line(error: BaseException) -> str:

@@ -75,16 +75,6 @@ def cast_rows(reader: pa.RecordBatchReader, schema: pa.Schema, target: str) -> p
     return pa.RecordBatchReader.from_batches(schema, batches)
 
 
-def chain(
-    schema: pa.Schema, first: Iterable[pa.RecordBatch], second: Iterable[pa.RecordBatch] | None
-) -> pa.RecordBatchReader:
-    def batches() -> Iterator[pa.RecordBatch]:
-        yield from first
-        yield from second or ()
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
-
-
 def unique_keys(keys: pa.Array | pa.ChunkedArray | None) -> pa.Array:
     if keys is None:
         return pa.array([], pa.binary(16))

@@ -106,6 +106,27 @@ class Table:
             scanner = self.dataset.scanner(columns=wanted, filter=filter, scan_in_order=True)
         return scanner.to_reader()
 
+    def fragments(self) -> list[tuple[int, int]]:
+        """``(fragment id, rows)`` in the table's order: how a scan can be divided."""
+        return [(f.fragment_id, f.count_rows()) for f in self.dataset.get_fragments()]
+
+    def scan_range(
+        self, fragment: int, start: int, count: int, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream ``count`` rows of one fragment from its row ``start`` on, as :meth:`scan` does."""
+        self._check_columns(columns)
+        found = self.dataset.get_fragment(fragment)
+        if found is None:
+            raise UnknownName(f"{self.ref} has no fragment {fragment}")
+        yield from found.scanner(
+            columns=list(columns) if columns is not None else self.schema.names,
+            offset=start,
+            limit=count,
+            batch_size=BATCH_ROWS,
+            io_buffer_size=IO_BUFFER_BYTES,
+            batch_readahead=2,
+        ).to_reader()
+
     def to_arrow(self, columns: Sequence[str] | None = None, filter: str | None = None) -> pa.Table:
         """Read into memory: for narrow tables. Text streams through :meth:`scan`."""
         return self.scan(columns, filter=filter).read_all()

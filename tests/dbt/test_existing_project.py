@@ -170,3 +170,21 @@ def test_pins_read_an_older_version(lake: hw.Lake, dbt: Dbt) -> None:
     lake.write("raw.documents", pa.concat_tables([documents(ROWS)] * 2))
     assert dbt("test", "--select", "source:corpus").returncode == 1
     passed(dbt("test", "--select", "source:corpus", HEADWATER_PINS='{"raw.documents": 1}'))
+
+
+def test_a_running_dask_cluster_builds_the_same_rows(lake: hw.Lake, dbt: Dbt) -> None:
+    """Plain dbt with HEADWATER_DASK: equal digest, several pieces, a clean terminal."""
+    from distributed import LocalCluster
+
+    rows = [(f"doc-{k}", f"words that belong to document {k} alone", "MIT") for k in range(5_000)]
+    lake.write("raw.documents", documents(rows))
+    passed(dbt("run", "--select", "lengths"))
+    digest = lake.table("lengths").digest
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        done = dbt("run", "--select", "lengths", "--full-refresh", HEADWATER_DASK=cluster.scheduler_address)
+    assert "PASS=1" in passed(done) and done.stderr == ""
+    table = lake.table("lengths")
+    assert (table.version, table.digest) == (2, digest)
+    assert len(table.fragments()) > 1, "the cluster did not run it"
