@@ -1,7 +1,8 @@
 """Byte-level BPE tokenizers as artifacts of the lake: trained once, named by the digest of their JSON.
 
-The encoder is Hugging Face ``tokenizers``. Ids go from its encodings to Arrow in batches bounded by
-bytes, so that no run holds more encodings than one batch.
+Hugging Face ``tokenizers`` trains them and defines the ids; gigatoken encodes where its ids are the same
+(``headwater.fast_encoder``). Ids go to Arrow in batches bounded by bytes, so that no run holds more
+encodings than one batch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from headwater.errors import BadInput, DataMismatch, MissingExtra
+from headwater.fast_encoder import CHECK_BYTES, FastEncoder, agrees, fast_encoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -88,10 +90,17 @@ class Encoder:
     Parameters
     ----------
     text:
-        Content of a ``tokenizer.json``. Must hold ``<|endoftext|>``.
+        Content of a ``tokenizer.json``. Must hold ``<|endoftext|>``, unless ``documents`` is False: then it
+        encodes texts that no end of a document will follow.
+    fast:
+        Encode by gigatoken where its ids are equal; False leaves it aside.
+
+    Attributes
+    ----------
+    why_slow: why ``tokenizers`` encodes and not gigatoken; empty when gigatoken does.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, fast: bool = True, documents: bool = True) -> None:
         self.json = canonical_json(text)
         try:
             self._tokenizer: Tokenizer = _library().Tokenizer.from_str(self.json)
@@ -100,16 +109,33 @@ class Encoder:
                 f"not a tokenizer that the tokenizers library reads: {error}", hint="give a tokenizer.json"
             ) from error
         eos = self._tokenizer.token_to_id(EOS)
-        if eos is None:
+        if eos is None and documents:
             raise BadInput(
                 f"the tokenizer has no {EOS} token to close documents with",
                 hint=f"add {EOS!r} to its special tokens",
             )
-        self.eos_id: int = eos
+        self.eos_id: int = -1 if eos is None else eos
         # A document that spells "<|endoftext|>" must not be able to end itself.
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._fast: FastEncoder | None = None
+        self.why_slow = "gigatoken was not asked for"
+        if fast:
+            self._fast, self.why_slow = fast_encoder(self.json, self._reference)
+
+    @property
+    def encoder(self) -> str:
+        """The library that encodes."""
+        return "gigatoken" if self._fast is not None else "tokenizers"
+
+    def check(self, texts: pa.Array) -> None:
+        """Compare both encoders on the first texts to come; where they differ, the slower one goes on."""
+        if self._fast is None:
+            return
+        some = next(by_bytes(texts, CHECK_BYTES), texts.slice(0, 0)).fill_null("").to_pylist()
+        if not agrees(self._fast, [text[: 4 * CHECK_BYTES] for text in some], self._reference):
+            self._fast, self.why_slow = None, "gigatoken gives other ids on these texts"
 
     @cached_property
     def tokenizer_id(self) -> str:
@@ -138,14 +164,21 @@ class Encoder:
         parts: list[np.ndarray[Any, Any]] = []
         lengths: list[np.ndarray[Any, Any]] = []
         for piece in by_bytes(texts, ENCODE_BYTES):
-            ids, counts = self._encode_batch(piece.fill_null("").to_pylist())
-            parts.append(ids)
+            dense = piece.fill_null("")
+            ids, counts = (
+                self._fast.encode(dense) if self._fast is not None else self._encode_batch(dense.to_pylist())
+            )
+            parts.append(ids.astype(self.dtype.to_pandas_dtype(), copy=False))
             lengths.append(counts)
         flat = np.concatenate([np.empty(0, self.dtype.to_pandas_dtype()), *parts])
         offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.empty(0, np.int64), *lengths]))])
         return pa.ListArray.from_arrays(
             pa.array(offsets.astype(np.int32)), pa.array(flat, self.dtype), type=pa.list_(self.dtype)
         )
+
+    def _reference(self, texts: list[str]) -> list[list[int]]:
+        found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in found]
 
     def _encode_batch(self, texts: list[str]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         pieces = [cut_text(text) for text in texts]

@@ -43,7 +43,8 @@ class PackReport:
     """What a pack made, and what it left as it was.
 
     ``num_tokens`` counts the end-of-text token of each document; ``num_padding`` the rest of the last
-    sequence. Tables are ``name@version``. ``seconds`` is wall time by stage.
+    sequence. Tables are ``name@version``. ``seconds`` is wall time by stage. ``encoder`` is the library that
+    encoded; ``why_slow`` says why it was not the fast one.
     """
 
     table: str
@@ -57,6 +58,9 @@ class PackReport:
     num_documents: int
     num_encoded: int
     num_removed: int
+    encoded_bytes: int
+    encoder: str
+    why_slow: str
     num_tokens: int
     sequences: str
     sequences_digest: str
@@ -82,12 +86,16 @@ class PackReport:
         """The report in words, a fact a line."""
         new = "" if self.sequences_changed else " (unchanged: same order over the same tokens)"
         tokens = f"{self.num_encoded:,} documents encoded, {self.num_removed:,} removed"
+        if self.num_encoded and self.seconds.get("tokens"):
+            rate = self.encoded_bytes / 1e6 / self.seconds["tokens"]
+            tokens += f", {rate:,.1f} MB/s by {self.encoder}"
         return [
             f"tokenizer {self.tokenizer_id[:12]}, {self.vocab_size:,} ids, "
             + ("trained now" if self.tokenizer_trained else "kept"),
             f"{self.tokens}: {tokens if self.tokens_changed else 'unchanged'}",
             f"{self.sequences}: {self.num_sequences:,} sequences of {self.sequence_length:,} from "
             f"{self.num_tokens:,} tokens of {self.num_documents:,} documents{new}",
+            *([f"slow encoder: {self.why_slow}"] if self.why_slow and self.num_encoded else []),
             *([f"approval bypassed: {self.bypass}"] if self.bypass else []),
         ]
 
@@ -163,6 +171,9 @@ def pack(
         num_documents=facts["num_documents"],
         num_encoded=tokens.num_encoded,
         num_removed=tokens.num_removed,
+        encoded_bytes=tokens.encoded_bytes,
+        encoder=encoder.encoder,
+        why_slow=encoder.why_slow,
         num_tokens=facts["num_tokens"],
         sequences=str(sequences.ref),
         sequences_digest=sequences.digest,

@@ -26,8 +26,7 @@ SAMPLE_BYTES = 16 << 20
 hardly move beyond this much."""
 
 LOOKUP_ROWS = 256
-"""Documents fetched at once: a few megabytes of code, and not gigabytes where documents are books. Look-ups
-of this size still run a hundred times faster than encoding."""
+"""Documents fetched at once: a few megabytes of code, and not gigabytes where documents are books."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, how much is done, and how much there is."""
@@ -118,6 +117,7 @@ class TokensBuild:
     changed: bool
     num_encoded: int
     num_removed: int
+    encoded_bytes: int
 
 
 def build_tokens(
@@ -156,7 +156,13 @@ def build_tokens(
     if changed:
         lake.index(name, "doc_id")
     removed = len(gone) if gone is not None else 0
-    return TokensBuild(table=lake.table(name), changed=changed, num_encoded=work.done, num_removed=removed)
+    return TokensBuild(
+        table=lake.table(name),
+        changed=changed,
+        num_encoded=work.done,
+        num_removed=removed,
+        encoded_bytes=work.encoded_bytes,
+    )
 
 
 def _digests(refs: Any) -> set[tuple[str, str]]:
@@ -176,6 +182,7 @@ class _Work:
         progress: Progress | None,
     ) -> None:
         self.done = 0
+        self.encoded_bytes = 0
         self._source = source
         self._current = current
         self._encoder = encoder
@@ -223,6 +230,9 @@ class _Work:
                 start += len(piece)
 
     def _encoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if self.encoded_bytes == 0:
+            self._encoder.check(batch["text"])
+        self.encoded_bytes += pc.sum(pc.binary_length(batch["text"])).as_py() or 0
         tokens = self._encoder.encode(batch["text"])
         counts = pc.list_value_length(tokens).cast(pa.int32())
         columns = [batch["doc_id"], operator("text_hash")(batch["text"]), tokens, counts]

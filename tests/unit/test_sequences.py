@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import BadInput, NotApproved, UsageError
+from headwater.fast_encoder import PROBES, FastEncoder
 from headwater.lake import Lake, Provenance
 from headwater.lake.approvals import APPROVALS_SCHEMA
 from headwater.sequences import PackReport, pack, packing
@@ -174,6 +176,46 @@ def test_a_huge_text_is_cut_without_changing_its_ids() -> None:
     assert "".join(pieces) == text and len(pieces) > 50
     in_pieces = encoder.encode(pa.array(pieces, pa.large_string())).values.to_pylist()
     assert in_pieces == encoder.encode(pa.array([text], pa.large_string())).values.to_pylist()
+
+
+def test_the_fast_encoder_gives_the_ids_of_the_slow_one() -> None:
+    fast = Encoder(train([TEXTS], 700))
+    slow = Encoder(fast.json, fast=False)
+    assert (fast.encoder, fast.why_slow, slow.encoder) == ("gigatoken", "", "tokenizers")
+    texts = pa.array([*PROBES, None, *TEXTS, f"{EOS}{EOS} x{EOS}"], pa.large_string())
+    assert fast.encode(texts).equals(slow.encode(texts))
+    assert fast.encode(texts.slice(3, 9)).equals(slow.encode(texts).slice(3, 9))
+
+
+@given(st.lists(st.text(max_size=60), max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_any_text_has_the_same_ids_under_both_encoders(texts: list[str]) -> None:
+    fast, slow = _both_encoders()
+    column = pa.array(texts, pa.large_string())
+    assert fast.encode(column).equals(slow.encode(column))
+
+
+@functools.cache
+def _both_encoders() -> tuple[Encoder, Encoder]:
+    fast = Encoder(train([TEXTS], 700))
+    assert fast.encoder == "gigatoken"
+    return fast, Encoder(fast.json, fast=False)
+
+
+def test_an_encoder_with_other_ids_is_left_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(train([TEXTS], 400))
+    expected = encoder.encode(pa.array(TEXTS, pa.large_string()))
+    original = FastEncoder.encode
+
+    def wrong(self: FastEncoder, texts: pa.Array) -> object:
+        ids, counts = original(self, texts)
+        return ids[::-1], counts
+
+    monkeypatch.setattr(FastEncoder, "encode", wrong)
+    encoder.check(pa.array(TEXTS, pa.large_string()))
+    assert encoder.encoder == "tokenizers" and "other ids on these texts" in encoder.why_slow
+    assert encoder.encode(pa.array(TEXTS, pa.large_string())).equals(expected)
+    assert "other ids" in Encoder(encoder.json).why_slow, "the probes see it too"
 
 
 @pytest.mark.parametrize(
