@@ -1,6 +1,7 @@
 """Every stage on a corpus larger than memory: peak resident set, spill, time, and bytes on disk.
 
     python benchmarks/bounded_memory.py --gigabytes 10 --limit-mib 2048
+    python benchmarks/bounded_memory.py --gigabytes 0.3 1 3     # and how the time grows
 
 Makes the corpus from real files (``make_corpus.py``), runs each stage as the command a user types,
 in a process of its own whose resident set is sampled, and prints one table. Exit code 1 when a
@@ -10,6 +11,7 @@ stage passed the limit.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -87,19 +89,34 @@ def measure(stage: str, command: list[str], spill: Path, environment: dict[str, 
     return Row(stage, time.perf_counter() - started, peak["rss"] / 2**20, peak["spill"] / 2**20, code)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--gigabytes", type=float, default=10.0)
-    parser.add_argument("--limit-mib", type=float, default=2048.0)
-    parser.add_argument("--cluster", type=int, default=100_000, help="members of one near-duplicate cluster")
-    parser.add_argument("--folder", type=Path, default=Path("build/bounded_memory"))
-    parser.add_argument("--keep", action="store_true", help="keep the corpus and the lake")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+MODELS = (
+    "license_policy license_policies license_concluded",
+    "signals",
+    "signatures",
+    "near_duplicate_pairs",
+    "duplicate_clusters",
+    "python_textbook",
+)
 
-    folder: Path = arguments.folder.resolve()
+
+def stages(corpus: Path) -> list[tuple[str, list[str]]]:
+    """What a user types, in order."""
+    parquet = ["ingest", "parquet", str(corpus / "parquet"), "--source", "bench"]
+    jsonl = ["ingest", "jsonl", str(corpus / "jsonl"), "--source", "bench_jsonl"]
+    pack = ["pack", "python_textbook", "--sequence-length", "2048", "--vocab-size", "32768"]
+    return [
+        ("ingest parquet", [*parquet, "--map", "id=doc_id,text=content,path=path,license=license"]),
+        ("ingest jsonl.zst", [*jsonl, "--map", "id=id,text=text,license=metadata.license"]),
+        *((f"build {names.split()[-1]}", ["build", "--select", names]) for names in MODELS),
+        ("check", ["check", "python_textbook"]),
+        ("approve", ["approve", "python_textbook", "--why", "benchmark"]),
+        ("pack", pack),
+    ]
+
+
+def run(gigabytes: float, arguments: argparse.Namespace) -> tuple[list[Row], dict[str, int]]:
+    """All stages on a corpus of this size, each in a process of its own."""
+    folder: Path = arguments.folder.resolve() / f"{gigabytes:g}"
     corpus, lake, spill = folder / "corpus", folder / "lake", folder / "spill"
     shutil.rmtree(lake, ignore_errors=True)
     spill.mkdir(parents=True, exist_ok=True)
@@ -109,78 +126,12 @@ def main() -> int:
         "HEADWATER_SPILL": str(spill),
         "HEADWATER_MEMORY": os.environ.get("HEADWATER_MEMORY", "768MB"),
     }
-    headwater = [sys.executable, "-m", "headwater.cli"]
     if not corpus.exists():
-        subprocess.run(
-            [
-                sys.executable,
-                str(HERE / "make_corpus.py"),
-                str(corpus),
-                "--gigabytes",
-                str(arguments.gigabytes),
-                "--cluster",
-                str(arguments.cluster),
-            ],
-            check=True,
-        )
-    stages = [
-        (
-            "ingest parquet",
-            [
-                *headwater,
-                "ingest",
-                "parquet",
-                str(corpus / "parquet"),
-                "--source",
-                "bench",
-                "--map",
-                "id=doc_id,text=content,path=path,license=license",
-            ],
-        ),
-        (
-            "ingest jsonl.zst",
-            [
-                *headwater,
-                "ingest",
-                "jsonl",
-                str(corpus / "jsonl"),
-                "--source",
-                "bench_jsonl",
-                "--map",
-                "id=id,text=text,license=metadata.license",
-            ],
-        ),
-        *(
-            (f"build {name}", [*headwater, "build", "--select", name])
-            for name in (
-                "license_policy license_policies license_concluded",
-                "signals",
-                "signatures",
-                "near_duplicate_pairs",
-                "duplicate_clusters",
-                "python_textbook",
-            )
-        ),
-        ("check", [*headwater, "check", "python_textbook"]),
-        ("approve", [*headwater, "approve", "python_textbook", "--why", "benchmark"]),
-        (
-            "pack",
-            [
-                *headwater,
-                "pack",
-                "python_textbook",
-                "--sequence-length",
-                "2048",
-                "--vocab-size",
-                "32768",
-                "--limit-tokens",
-                "50000000",
-            ],
-        ),
-    ]
+        size = ["--gigabytes", str(gigabytes), "--cluster", str(arguments.cluster)]
+        subprocess.run([sys.executable, str(HERE / "make_corpus.py"), str(corpus), *size], check=True)
     rows = []
-    for stage, command in stages:
-        row = measure(stage, command, spill, environment)
+    for stage, command in stages(corpus):
+        row = measure(stage, [sys.executable, "-m", "headwater.cli", *command], spill, environment)
         rows.append(row)
         flag = "" if row.peak_mib <= arguments.limit_mib else "  OVER THE LIMIT"
         print(
@@ -196,13 +147,49 @@ def main() -> int:
     }
     for what, size in sizes.items():
         print(f"{what:<28} {size / 1e9:8.2f} GB on disk")
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"stages": [asdict(row) for row in rows], "bytes": sizes}, indent=1)
-        )
     if not arguments.keep:
         shutil.rmtree(folder, ignore_errors=True)
-    return int(any(row.peak_mib > arguments.limit_mib for row in rows))
+    return rows, sizes
+
+
+def show_growth(runs: dict[float, list[Row]]) -> None:
+    """Seconds for each further gigabyte, from each size to the next: equal where the cost is linear."""
+    sizes = sorted(runs)
+    steps = list(itertools.pairwise(sizes))
+    print("\nseconds for each further GB  " + "".join(f"{f'{a:g} to {b:g}':>14}" for a, b in steps))
+    for place, row in enumerate(runs[sizes[0]]):
+        line = ""
+        for a, b in steps:
+            if place < len(runs[a]) and place < len(runs[b]):
+                line += f"{(runs[b][place].seconds - runs[a][place].seconds) / (b - a):14.1f}"
+        print(f"{row.stage:<28} {line}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--gigabytes", type=float, nargs="+", default=[10.0], help="one size, or several")
+    parser.add_argument("--limit-mib", type=float, default=2048.0)
+    parser.add_argument("--cluster", type=int, default=100_000, help="members of one near-duplicate cluster")
+    parser.add_argument("--folder", type=Path, default=Path("build/bounded_memory"))
+    parser.add_argument("--keep", action="store_true", help="keep the corpus and the lake")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+
+    runs, bytes_of = {}, {}
+    for gigabytes in arguments.gigabytes:
+        print(f"-- {gigabytes:g} GB", flush=True)
+        runs[gigabytes], bytes_of[gigabytes] = run(gigabytes, arguments)
+    if len(runs) > 1:
+        show_growth(runs)
+    if arguments.json:
+        found = {
+            f"{g:g}": {"stages": [asdict(row) for row in rows], "bytes": bytes_of[g]}
+            for g, rows in runs.items()
+        }
+        arguments.json.write_text(json.dumps(found, indent=1))
+    return int(any(row.peak_mib > arguments.limit_mib for rows in runs.values() for row in rows))
 
 
 if __name__ == "__main__":
