@@ -15,8 +15,9 @@ import duckdb
 import pyarrow as pa
 
 from headwater.engine import ordered_map
-from headwater.errors import UsageError
-from headwater.lake import Pieces, Provenance, Table, TableVersion
+from headwater.errors import LakeError, UnknownName, UsageError
+from headwater.lake import Lake, Pieces, Provenance, Table, TableVersion
+from headwater.lake.table import TEXT_COLUMN
 from headwater.row_tasks import ROWS_OF, connect, rows_by_id, run_batch, tasks
 from headwater.row_tasks import run as run_task
 
@@ -40,11 +41,14 @@ def build_rows(
             f"row-wise model {spec.name} must return doc_id and text_hash",
             hint="they say which rows are new when the base table grows",
         )
-    if current is None or not current.schema.equals(probe.schema):
+    changes = None
+    if current is not None and current.schema.equals(probe.schema):
+        changes = _changes(session.lake, base, current, columns)
+    if changes is None:
         rows = _computed(session, spec, sql, base, columns, probe.schema)
         version = session.lake.write(spec.name, rows, provenance=provenance)
         return version, "built", f"{version.num_rows:,} rows"
-    new, gone = _difference(base, current)
+    new, gone = changes
     if not len(new) and not len(gone):
         version = session.lake.rerecord(spec.name, provenance)
         return version, "unchanged", "no row is new or gone"
@@ -141,18 +145,47 @@ def _by_threads(
     return pa.RecordBatchReader.from_batches(schema, rows())
 
 
-def _difference(base: Table, current: Table) -> tuple[pa.Array, pa.Array]:
-    """Ids that are new in ``base`` and ids that ``current`` holds but ``base`` does not, or not so."""
+def _changes(
+    lake: Lake, base: Table, current: Table, columns: Sequence[str]
+) -> tuple[pa.Array, pa.Array] | None:
+    """Ids to compute, and ids whose rows go, sorted; None when only a rebuild can tell.
+
+    A row is compared by its id and text hash with what ``current`` holds, and by the other columns that the
+    model reads with the version of the base that ``current`` was made from.
+    """
+    others = [name for name in columns if name not in ("doc_id", "text_hash", TEXT_COLUMN)]
+    before = _base_of(lake, base, current)
+    if others and before is None:
+        return None
     con = duckdb.connect()
     try:
         con.register("b", base.dataset)
         con.register("c", current.dataset)
         keys = "select doc_id, text_hash from"
-        new = con.sql(f"select doc_id from ({keys} b except {keys} c) order by 1").to_arrow_table()
-        gone = con.sql(f"select doc_id from ({keys} c except {keys} b) order by 1").to_arrow_table()
+        new = f"select doc_id from ({keys} b except {keys} c)"
+        gone = f"select doc_id from ({keys} c except {keys} b)"
+        if others and before is not None and before.digest != base.digest:
+            con.register("a", before.dataset)
+            now, then = (", ".join(f'{side}."{name}"' for name in others) for side in ("b", "a"))
+            other = f"select b.doc_id from b join a using (doc_id) where ({now}) is distinct from ({then})"
+            new, gone = f"{new} union {other}", f"{gone} union {other}"
+        return _sorted_ids(con, new), _sorted_ids(con, gone)
     finally:
         con.close()
-    return (
-        new["doc_id"].combine_chunks().cast(pa.binary(16)),
-        gone["doc_id"].combine_chunks().cast(pa.binary(16)),
-    )
+
+
+def _base_of(lake: Lake, base: Table, current: Table) -> Table | None:
+    """The exact version of the base table that ``current`` was computed from, while it exists."""
+    for ref in current.provenance.inputs:
+        if ref.name == base.name:
+            try:
+                found = lake.table(ref.name, version=ref.version)
+            except (UnknownName, LakeError):  # cleaned up
+                return None
+            return found if found.digest == ref.digest else None
+    return None
+
+
+def _sorted_ids(con: duckdb.DuckDBPyConnection, query: str) -> pa.Array:
+    found = con.sql(f"select doc_id from ({query}) order by 1").to_arrow_table()
+    return found["doc_id"].combine_chunks().cast(pa.binary(16))
