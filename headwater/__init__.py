@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headwater.dedup import duplicate_clusters, near_duplicate_pairs
+    from headwater.dedup.against import near_duplicates_against
     from headwater.lake import Lake, Provenance, Table, TableVersion
     from headwater.operators import operator
     from headwater.streaming import stream
@@ -25,6 +26,7 @@ _HOMES = {
     "operator": "headwater.operators",
     "near_duplicate_pairs": "headwater.dedup",
     "duplicate_clusters": "headwater.dedup",
+    "near_duplicates_against": "headwater.dedup.against",
     "stream": "headwater.streaming",
 }
 
@@ -35,6 +37,7 @@ __all__ = [
     "TableVersion",
     "duplicate_clusters",
     "near_duplicate_pairs",
+    "near_duplicates_against",
     "operator",
     "stream",
 ]

@@ -41,6 +41,10 @@ SQL_MACROS = {
     "_hw_best_of(cluster_id, is_candidate, place)": (
         "case when cluster_id is null then null when not is_candidate then true else place = 1 end"
     ),
+    "_hw_verified_best_of(cluster_id, is_candidate, is_alike, place)": (
+        "case when cluster_id is null then null when not is_candidate then true "
+        "else place = 1 or not is_alike end"
+    ),
 }
 
 _active: list[Session] = []

@@ -343,8 +343,13 @@ def _lambda_names(node: Mapping[str, Any]) -> Iterator[str]:
 def _tidy(statement: str) -> str:
     text = re.sub(r"^\s*SELECT\s+", "", statement).strip()
     choice = re.match(r"_hw_best_of\((\w+), .* ORDER BY (.*)\)\)$", text, re.DOTALL)
-    if choice:  # as its author wrote it, not as the macro expands
-        return f"best of {choice[1]}, by {choice[2]}"
+    verified = re.match(r"_hw_verified_best_of\((\w+), .* ORDER BY (.*)\)\)$", text, re.DOTALL)
+    if choice or verified:  # as its author wrote it, not as the macro expands
+        cluster, order = (choice or verified).groups()  # type: ignore[union-attr]
+        order, num_sticky = re.subn(r"^_hw_survived\([^)]*\) DESC, ", "", order)
+        like = ", if like it" if verified else ""
+        kept = ", what was approved or trained on before all" if num_sticky else ""
+        return f"best of {cluster}{like}, by {order}{kept}"
     return text[1:-1] if text.startswith("(") and _closes_at_end(text) else text
 
 

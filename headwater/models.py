@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from headwater import decisions
+from headwater.dedup.survivors import IS_SURVIVOR
 from headwater.digest import ContentDigest
 from headwater.errors import HeadwaterError, UsageError
 from headwater.lake import SYSTEM_TABLES, Provenance, TableRef, TableVersion
@@ -88,7 +89,15 @@ def _build(session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec, fr
     current = own if own is not None and own.name == spec.name else None
     same_request = current is not None and current.provenance.fingerprint == fingerprint
     refresh = spec.full_refresh or session.full_refresh
-    if current is not None and same_request and not refresh and _same_data(current.provenance.inputs, inputs):
+    kept = session.survivors.record(short) if IS_SURVIVOR in (spec.sql or "") else None
+    extra = current.provenance.extra if current is not None else {}
+    if (
+        current is not None
+        and same_request
+        and not refresh
+        and _same_data(current.provenance.inputs, inputs)
+        and (kept is None or session.survivors.settled(short, current, extra.get("survivors", [])))
+    ):
         session.publish(con, spec.name, current)
         return ModelResult(short, "unchanged", current.num_rows, current.version)
     provenance = Provenance(
@@ -97,11 +106,18 @@ def _build(session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec, fr
         git_commit=session.git_commit,
         fingerprint=fingerprint,
         inputs=inputs,
-        extra={"outside_the_lake": others} if others else {},
+        extra={
+            **({"outside_the_lake": others} if others else {}),
+            **({"survivors": kept} if kept is not None else {}),
+        },
     )
     if spec.rows_of:
         version, status, message = build_rows(
             session, spec, current if same_request and not refresh else None, provenance
+        )
+    elif hasattr(frame, "publish"):  # it knows how to move its own table to today's inputs
+        version, status, message = frame.publish(
+            session.lake, spec.name, current if same_request and not refresh else None, provenance
         )
     else:
         version, status, message = _set_wise(session, con, spec, frame, provenance)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from headwater.dedup.survivors import Survivors
 from headwater.errors import UnknownName
 from headwater.lake import Lake, Table, new_build_id
 from headwater.sql import run, sql_columns
@@ -53,6 +54,8 @@ class Session:
     """Where row-wise models run; this process's threads without one."""
     tables: dict[str, Table] = field(default_factory=dict)
     """Qualified name as SQL spells it (the target's schema, also for deferred tables) to the pinned table."""
+    survivors: Survivors = field(default_factory=Survivors)
+    """Documents that `best_of` may not evict, as they were recorded when the session began."""
     results: dict[str, ModelResult] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -73,6 +76,7 @@ class Session:
             deferred = self.tables.get(f"{self.lake.defer}.{table}")
             if deferred is not None:
                 self.tables.setdefault(f"{self.lake.schema}.{table}", deferred)
+        self.survivors = Survivors.of(self.lake)
 
     def table(self, name: str) -> Table:
         """The pinned table of this name (``schema.table``, or bare as the lake resolves it)."""
@@ -99,6 +103,7 @@ class Session:
             tables = dict(self.tables)
         for name, table in tables.items():
             self.register(con, name, table)
+        self.survivors.register(con)
 
     def create_views(self, con: duckdb.DuckDBPyConnection) -> None:
         """Create the schemas and views, once per database."""
@@ -106,6 +111,7 @@ class Session:
             run(con, f'create schema if not exists "{schema}"')
         for name, table in self.tables.items():
             self.create_view(con, name, table)
+        self.survivors.create_view(con)
 
     @staticmethod
     def scan_name(name: str) -> str:

@@ -10,4 +10,5 @@ def model(dbt, session):
     documents = lake_table("raw.documents")
     dbt.source("lake", "documents")
     pairs = lake_table("near_duplicate_pairs")
-    return total_clusters(documents.scan(["doc_id"]), pairs.scan(), threshold=float(dbt.config.meta_get("threshold")))
+    threshold = float(dbt.config.meta_get("threshold"))
+    return total_clusters(documents.scan(["doc_id"]), pairs.scan(), threshold=threshold)

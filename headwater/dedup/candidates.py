@@ -15,23 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headwater.dedup.bands import bands_for, least_agreement
+from headwater.dedup.caps import CAPS, Caps
 from headwater.dedup.ids import ids_from_arrow
+from headwater.dedup.spread import spread_query
 from headwater.engine.local import num_threads
 from headwater.errors import UsageError
 from headwater.kernels.flat import whole
-from headwater.kernels.pairs import band_keys, bucket_pairs
-
-BUCKET_CAP = 512
-"""Distinct shingle sets in a band bucket up to which all their pairs are candidates: at most 256 for each
-member. Families of generated code in installed packages have up to some 300 distinct members."""
-MAX_LEADERS = 32
-"""Leaders in a larger bucket; each member is compared with all of them (10 ns each)."""
-WINDOW = 2
-"""Neighbors on one side in each of two orders: with two leaders, at most six candidates a member and band."""
-GROUP_CAP = 64
-"""Documents with equal shingle sets up to which all their pairs are listed."""
-CROSS_CAP = 1024
-"""Pairs between two groups of equal documents up to which all are listed."""
+from headwater.kernels.pairs import FRESH, REDONE, band_keys, bucket_pairs
 
 _CHUNK_ROWS = 1 << 16
 _PAIR_ROWS = 1 << 20  # pairs a kernel call may write: 16 MiB
@@ -44,13 +34,24 @@ class Candidates:
     per distinct shingle set, numbered by its smallest doc_id; ``candidates`` and ``links``: pairs of sets.
     """
 
-    def __init__(self, folder: Path, *, threshold: float, memory_bytes: int, threads: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threshold: float,
+        memory_bytes: int,
+        threads: int | None,
+        caps: Caps = CAPS,
+        in_memory: bool = False,
+    ) -> None:
         self.threshold = threshold
+        self.caps = caps
         self.num_sets = 0
         self.num_perm = 0
         self._minhash_path = folder / "minhash.u32"
         self.connection = duckdb.connect(
-            str(folder / "pairs.duckdb"),
+            # Little work is done faster without a file; what does not fit is spilled either way.
+            ":memory:" if in_memory else str(folder / "pairs.duckdb"),
             config={
                 "memory_limit": f"{max(memory_bytes // 2, 128 << 20)}B",
                 "temp_directory": str(folder / "spill"),
@@ -99,8 +100,21 @@ class Candidates:
         )
         self.num_sets = position and self._count("sets")
 
-    def find(self) -> None:
-        """Fill ``candidates`` (a < b, set indices): what shares a band and may reach the threshold."""
+    def find(
+        self,
+        *,
+        marks: npt.NDArray[np.uint8] | None = None,
+        only_keys: str | None = None,
+        shifting: str | None = None,
+    ) -> None:
+        """Fill ``candidates`` (a < b, set indices): what shares a band and may reach the threshold.
+
+        ``marks`` of each set (``kernels.pairs.FRESH`` and ``REDONE``) leave out pairs of two others;
+        ``only_keys`` names a table of the upper halves of the keys whose buckets count. With ``shifting``,
+        another such table, ``gives`` and ``gave`` are filled too: the pairs that those buckets list among
+        sets that are not FRESH, now and as they were: the members in the order of ``former`` (member, place).
+        """
+        marks = np.full(self.num_sets, FRESH, dtype=np.uint8) if marks is None else marks
         numbers = (
             self.connection.cursor()
             .sql("select position, num_shingles from sets order by set_index")
@@ -112,13 +126,26 @@ class Candidates:
             minhash = flat.reshape(-1, self.num_perm)
             self._store_bands(minhash, rows)
             release()
-            self.run("create table found (a bigint, b bigint)")
-            for keys, members in self._buckets():
-                for pairs in self._bucket_pairs(keys, members, minhash, rows, sizes):
-                    self.insert("found", pa.table({"a": pairs[:, 0].copy(), "b": pairs[:, 1].copy()}))
-                release()
-        self.run("create table candidates as select distinct a, b from found")
-        self.run("drop table found; drop table bands")
+            if only_keys is not None:
+                self.run(f"delete from bands where (key >> 32) not in (select key from {only_keys})")
+
+            def fill(table: str, marks: npt.NDArray[np.uint8], chosen: str) -> None:
+                self.run("create table found (a bigint, b bigint)")
+                for keys, members in self._buckets(chosen):
+                    for pairs in self._bucket_pairs(keys, members, minhash, rows, sizes, marks):
+                        self.insert("found", pa.table({"a": pairs[:, 0].copy(), "b": pairs[:, 1].copy()}))
+                    release()
+                self.run(f"create table {table} as select distinct a, b from found")
+                self.run("drop table found")
+
+            fill("candidates", marks, "select key, member, member as place from bands")
+            if shifting is not None:
+                others = np.where(marks & FRESH, 0, REDONE).astype(np.uint8)
+                among = f"(key >> 32) in (select key from {shifting})"
+                fill("gives", others, f"select key, member, member as place from bands where {among}")
+                was = f"select key, member, place from bands join former using (member) where {among}"
+                fill("gave", others, was)
+        self.run("drop table bands")
 
     def run(self, sql: str) -> list[tuple[Any, ...]]:
         """Execute and fetch all: an unfetched result, even of DDL, keeps a DuckDB 2 connection busy."""
@@ -130,39 +157,10 @@ class Candidates:
         self.connection.unregister("incoming")
 
     def pairs(self) -> Iterator[pa.RecordBatch]:
-        """(a, b, similarity) of documents, ordered: ``links`` between sets spread over their documents."""
+        """(a, b, similarity, kind), ordered: ``links`` between sets spread over their documents."""
         self.run("create table if not exists links (a bigint, b bigint, similarity double)")
-        query = f"""
-            with
-            members as (
-                select s.set_index, s.members, d.doc_id from docs d join sets s using (set_hash)
-            ),
-            wide as (
-                select l.*, sa.doc_id as first_a, sb.doc_id as first_b,
-                    sa.members * sb.members as num_pairs
-                from links l join sets sa on sa.set_index = l.a join sets sb on sb.set_index = l.b
-            ),
-            spread as (
-                select x.doc_id as a, y.doc_id as b, 1.0::double as similarity
-                from members x join members y using (set_index)
-                where x.members between 2 and {GROUP_CAP} and y.members between 2 and {GROUP_CAP}
-                    and x.doc_id < y.doc_id
-                union all
-                select s.doc_id, d.doc_id, 1.0 from docs d join sets s using (set_hash)
-                where s.members > {GROUP_CAP} and s.doc_id < d.doc_id
-                union all
-                select x.doc_id, y.doc_id, w.similarity
-                from wide w join members x on x.set_index = w.a join members y on y.set_index = w.b
-                where w.num_pairs between 2 and {CROSS_CAP}
-                union all
-                select first_a, first_b, similarity from wide where num_pairs = 1 or num_pairs > {CROSS_CAP}
-            )
-            select least(a, b) as a, greatest(a, b) as b, similarity::float as similarity
-            from spread order by 1, 2"""
-        for batch in self.connection.cursor().sql(query).to_arrow_reader(_CHUNK_ROWS):
-            yield batch.cast(
-                pa.schema([("a", pa.binary()), ("b", pa.binary()), ("similarity", pa.float32())])
-            )
+        query = spread_query("docs", "(select *, true as touched from sets)", "links", self.caps)
+        yield from self.connection.cursor().sql(query).to_arrow_reader(_CHUNK_ROWS)
 
     def _rectangle(self, lists: pa.ChunkedArray) -> npt.NDArray[np.uint32]:
         """The minhash lists as rows; all must have one length."""
@@ -187,14 +185,15 @@ class Candidates:
             members = np.repeat(np.arange(start, start + len(part), dtype=np.int64), bands)
             self.insert("bands", pa.table({"key": keys.reshape(-1), "member": members}))
 
-    def _buckets(self) -> Iterator[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
+    def _buckets(self, chosen: str) -> Iterator[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
         """Sorted (key, member) runs; a bucket is never cut."""
         reader = (
             self.connection.cursor()
             .sql(
-                """select key, member from bands
-            where key in (select key from bands group by key having count(*) > 1)
-            order by key, member"""
+                f"""with chosen as ({chosen})
+            select key, member from chosen
+            where key in (select key from chosen group by key having count(*) > 1)
+            order by key, place"""
             )
             .to_arrow_reader(1 << 20)
         )
@@ -218,16 +217,18 @@ class Candidates:
         minhash: npt.NDArray[np.uint32],
         rows: npt.NDArray[np.int64],
         sizes: npt.NDArray[np.int64],
+        marks: npt.NDArray[np.uint8],
     ) -> Iterator[npt.NDArray[np.int64]]:
+        caps = self.caps
         # A bucket above the cap needs room for all it may emit.
-        room = max(_PAIR_ROWS, BUCKET_CAP * BUCKET_CAP, len(keys) * (2 + 2 * WINDOW))
+        room = max(_PAIR_ROWS, caps.bucket * caps.bucket, len(keys) * (2 + 2 * caps.window))
         least = least_agreement(self.threshold, self.num_perm)
         pairs = np.empty((room, 2), dtype=np.int64)
         at = 0
         while at < len(keys):
             at, count = bucket_pairs(
-                keys, members, at, minhash, rows, sizes, least, self.threshold, BUCKET_CAP, MAX_LEADERS,
-                WINDOW, pairs,
+                keys, members, at, minhash, rows, sizes, marks, least, self.threshold, caps.bucket,
+                caps.leaders, caps.window, pairs,
             )  # fmt: skip
             if count:
                 yield pairs[:count]

@@ -20,18 +20,15 @@ import pyarrow as pa
 
 from headwater.dedup.bands import THRESHOLD
 from headwater.dedup.candidates import Candidates
+from headwater.dedup.caps import CAPS, Caps
 from headwater.dedup.documents import Documents, LakeTable, Texts
+from headwater.dedup.estimate import MEMORY_BYTES
+from headwater.dedup.spread import PAIRS
 from headwater.dedup.verify import verify
 from headwater.engine import ordered_map
 from headwater.errors import UsageError
 from headwater.kernels.flat import whole
 from headwater.operators.minhash import NGRAM, NUM_PERM, SEED, minhash_signature
-
-MEMORY_BYTES = 1 << 30
-
-PAIRS = pa.schema(
-    [pa.field("a", pa.binary(16)), pa.field("b", pa.binary(16)), pa.field("similarity", pa.float32())]
-)
 
 Signatures: TypeAlias = LakeTable | pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch]
 
@@ -59,9 +56,10 @@ def near_duplicate_pairs(
 
     Returns
     -------
-    ``a`` < ``b`` (binary(16)) and ``similarity`` (float32, exact before rounding), ordered by a, b: the same
-    rows whatever the batches, threads or row order. Each pair stands once, except that large families are
-    linked rather than multiplied out: see :func:`pairs_from_signatures`.
+    ``a`` < ``b`` (binary(16)), ``similarity`` (float32, exact before rounding) and ``kind``
+    ('equal_shingles' or 'near'), ordered by a, b: the same rows whatever the batches, threads or row order.
+    Each pair stands once, except that large families are linked rather than multiplied out: see
+    :func:`pairs_from_signatures`.
     """
     settings = {"num_perm": num_perm, "ngram": ngram, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="headwater-dedup-") as name:
@@ -93,18 +91,19 @@ def pairs_from_signatures(
     ngram: int = NGRAM,
     memory_bytes: int = MEMORY_BYTES,
     threads: int | None = None,
+    caps: Caps = CAPS,
 ) -> pa.RecordBatchReader:
     """The same pairs from stored signatures, as a stream; texts are read of candidates only.
 
     ``signatures``: ``doc_id`` and the fields of the operator ``minhash_signature`` (``num_shingles``,
     ``shingle_set_hash``, ``minhash``), made with the same ``ngram``. ``threshold`` defaults to 0.8.
 
-    All pairs are listed but for three kinds, where listing grows with the square of the copies. More than
-    ``GROUP_CAP`` documents with *equal* shingle sets are each paired with the smallest id of them; two such
-    sets that together make more than ``CROSS_CAP`` pairs are paired once, by their smallest ids; and of more
-    than ``BUCKET_CAP`` distinct sets in one band bucket each is paired with some leaders and neighbors
-    (``headwater.kernels.pairs``). The first two kinds leave the clusters as they are with every pair; in the
-    third a document is missed only if no leader, no neighbor and no smaller bucket links it.
+    All pairs are listed but for three kinds, where listing grows with the square of the copies (``caps``).
+    More than ``GROUP_CAP`` documents with *equal* shingle sets are each paired with the smallest id of them;
+    two such sets that together make more than ``CROSS_CAP`` pairs are paired once, by their smallest ids; and
+    of more than ``BUCKET_CAP`` distinct sets in one band bucket each is paired with some leaders and
+    neighbors (``headwater.kernels.pairs``). The first two kinds leave the clusters as they are with every
+    pair; in the third a document is missed only if no leader, no neighbor and no smaller bucket links it.
 
     Work begins with the first batch that is read. Raises DataMismatch when a text is missing or does not
     have the shingles that its signature counted.
@@ -121,6 +120,7 @@ def pairs_from_signatures(
                 ngram=ngram,
                 memory_bytes=memory_bytes,
                 threads=threads,
+                caps=caps,
             )
 
     return pa.RecordBatchReader.from_batches(PAIRS, stream())
@@ -135,10 +135,13 @@ def _pairs(
     ngram: int,
     memory_bytes: int,
     threads: int | None,
+    caps: Caps = CAPS,
 ) -> Iterator[pa.RecordBatch]:
     if not 0 < threshold <= 1:
         raise UsageError(f"threshold must be above 0 and at most 1, got {threshold}")
-    with Candidates(folder, threshold=threshold, memory_bytes=memory_bytes, threads=threads) as candidates:
+    with Candidates(
+        folder, threshold=threshold, memory_bytes=memory_bytes, threads=threads, caps=caps
+    ) as candidates:
         candidates.load(signatures)
         if candidates.num_sets:
             candidates.find()

@@ -37,7 +37,7 @@ def verify(
 ) -> None:
     """Fill ``links`` (a, b, similarity) with the candidates that reach the threshold."""
     connection = candidates.connection
-    candidates.run("create table links (a bigint, b bigint, similarity double)")
+    candidates.run("create table if not exists links (a bigint, b bigint, similarity double)")
     wanted = (
         connection.cursor()
         .sql(

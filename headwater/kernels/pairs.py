@@ -15,6 +15,11 @@ Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Minhashes = npt.NDArray[np.uint32]  # (rows, num_perm)
 
+FRESH = 1
+"""Mark of a set all of whose pairs are wanted."""
+REDONE = 2
+"""Mark of sets whose pairs among each other are wanted."""
+
 _U = np.uint64
 _ROLL = _U(0x9E3779B97F4A7C15)
 
@@ -57,6 +62,11 @@ def _emit(pairs, count, a, b):
     return count + 1
 
 
+@inline_kernel
+def _is_wanted(marks, a, b):
+    return ((marks[a] | marks[b]) & FRESH) != 0 or (marks[a] & marks[b] & REDONE) != 0
+
+
 @kernel
 def bucket_pairs(
     keys: Words,
@@ -65,6 +75,7 @@ def bucket_pairs(
     minhash: Minhashes,
     rows: Ints,
     sizes: Ints,
+    marks: npt.NDArray[np.uint8],
     least: int,
     threshold: float,
     cap: int,
@@ -78,7 +89,8 @@ def bucket_pairs(
     ``sizes[m]`` the number of shingles of member m. A bucket of at most ``cap`` members gives all its pairs.
     In a larger one each member meets the leaders so far, is paired with the two that agree best, and is
     a leader itself where none reaches the threshold by estimate; and it is paired with ``window`` neighbors
-    in each of two orders by other minima. Pairs that sizes or signatures rule out are left out.
+    in each of two orders by other minima. Pairs that sizes or signatures rule out are left out, and so are
+    those that ``marks[m]`` do not want: neither is ``FRESH``, and not both are ``REDONE``.
     """
     count = 0
     leaders = np.empty(max_leaders, dtype=np.int64)
@@ -95,6 +107,8 @@ def bucket_pairs(
         if m <= cap:
             for i in range(at, end):
                 for j in range(i + 1, end):
+                    if not _is_wanted(marks, members[i], members[j]):
+                        continue
                     if _promising(minhash, rows, sizes, members[i], members[j], least, threshold) >= 0:
                         count = _emit(pairs, count, members[i], members[j])
         else:
@@ -109,9 +123,9 @@ def bucket_pairs(
                         best, first_leader = same, leaders[k]
                     elif same > second:
                         second, second_leader = same, leaders[k]
-                if best >= 0:
+                if best >= 0 and _is_wanted(marks, first_leader, members[i]):
                     count = _emit(pairs, count, first_leader, members[i])
-                if second >= 0:
+                if second >= 0 and _is_wanted(marks, second_leader, members[i]):
                     count = _emit(pairs, count, second_leader, members[i])
                 if best < expected and num_leaders < max_leaders:
                     leaders[num_leaders] = members[i]
@@ -129,6 +143,8 @@ def bucket_pairs(
                 for i in range(m):
                     for j in range(i + 1, min(i + 1 + window, m)):
                         a, b = members[at + order[i]], members[at + order[j]]
+                        if not _is_wanted(marks, a, b):
+                            continue
                         if _promising(minhash, rows, sizes, a, b, least, threshold) >= 0:
                             count = _emit(pairs, count, a, b)
         at = end
@@ -150,6 +166,47 @@ def jaccard(
             at += x <= y
             other += y <= x
         out[i] = shared / (lengths[a[i]] + lengths[b[i]] - shared)
+
+
+@kernel
+def rows_with_keys(
+    bands: npt.NDArray[np.uint32], wanted: npt.NDArray[np.uint32], filter_bits: int
+) -> tuple[Ints, npt.NDArray[np.uint32]]:
+    """(row, key) of every cell of ``bands`` that is in ``wanted`` (ascending): the members of its buckets.
+
+    A bitmap of ``2 ** filter_bits`` bits over the keys' upper bits spares most cells the binary search.
+    """
+    shift = np.uint32(32 - filter_bits)
+    bitmap = np.zeros(max(1, (1 << filter_bits) >> 3), dtype=np.uint8)
+    for i in range(len(wanted)):
+        place = np.int64(wanted[i] >> shift)
+        bitmap[place >> 3] |= np.uint8(1 << (place & 7))
+    room = 1024
+    rows, keys = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.uint32)
+    count = 0
+    for i in range(bands.shape[0]):
+        for band in range(bands.shape[1]):
+            key = bands[i, band]
+            place = np.int64(key >> shift)
+            if bitmap[place >> 3] & (1 << (place & 7)) == 0:
+                continue
+            left, right = 0, len(wanted)
+            while left < right:
+                middle = (left + right) // 2
+                if wanted[middle] < key:
+                    left = middle + 1
+                else:
+                    right = middle
+            if left == len(wanted) or wanted[left] != key:
+                continue
+            if count == room:
+                room *= 2
+                more_rows, more_keys = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.uint32)
+                more_rows[:count], more_keys[:count] = rows, keys
+                rows, keys = more_rows, more_keys
+            rows[count], keys[count] = i, key
+            count += 1
+    return rows[:count], keys[:count]
 
 
 @kernel

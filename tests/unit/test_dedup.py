@@ -17,7 +17,7 @@ from headwater.dedup import (
     total_clusters,
 )
 from headwater.dedup.bands import MISS_AT_THRESHOLD, MISS_BY_ESTIMATE, Bands, least_agreement
-from headwater.dedup.candidates import BUCKET_CAP, CROSS_CAP, GROUP_CAP
+from headwater.dedup.caps import BUCKET_CAP, CROSS_CAP, GROUP_CAP
 from headwater.errors import DataMismatch, UnknownName, UsageError
 from headwater.operators import operator
 
@@ -191,7 +191,7 @@ def test_empty_inputs() -> None:
     assert near_duplicate_pairs(iter([])).num_rows == 0
     assert near_duplicate_pairs(documents({"a": "", "b": "!"})).num_rows == 0
     empty = near_duplicate_pairs(docs)
-    assert empty.schema.names == ["a", "b", "similarity"]
+    assert empty.schema.names == ["a", "b", "similarity", "kind"]
     assert duplicate_clusters(empty).num_rows == 0
     assert total_clusters(docs["doc_id"], empty).num_rows == 0
     assert pairs_from_signatures(signatures_of(documents({"a": ""})), docs).read_all().num_rows == 0
