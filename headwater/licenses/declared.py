@@ -1,49 +1,27 @@
-"""What a declared license means: an SPDX expression, and a tier from a policy that is data.
+"""What a declared license means: an SPDX expression.
 
 The declaration (``license_declared``) is whatever the source says: a PEP 639 expression, a trove
 classifier, a word such as ``BSD``, a whole license text. :func:`normalize` turns it into an SPDX
 expression only where that is certain. Words that name a family but no version become a
 ``LicenseRef-…-unspecified``, whose tier is that of the *worst* license the words may mean.
-
-Tiers come from ``sql/seeds/license_policy.csv``: the ratings of the Blue Oak Council list for permissive
-licenses, and our own classes for those that ask for more.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
-from headwater.errors import BadInput
-
-TIERS = (
-    "model",
-    "gold",
-    "silver",
-    "bronze",
-    "lead",
-    "weak-copyleft",
-    "copyleft",
-    "network-copyleft",
-    "restricted",
-    "unknown",
-)
-"""From the freest to the least known. The first five are Blue Oak's ratings of permissive licenses;
-``restricted`` forbids a use (commerce, a field, derivatives); ``unknown`` is not a license but a gap."""
+from headwater.licenses.policy import load_policy, tier
 
 MAX_DECLARED_CHARS = 2_000
 """Longest declaration that ingest stores: the full MIT and BSD texts fit (1.1 and 1.5 thousand
 characters); a 47,000-character file repeated on each of a package's thousand rows would not be worth it."""
 
-UNKNOWN = "unknown"
-_RANK = {tier: rank for rank, tier in enumerate(TIERS)}
 _CONCLUDED = pa.struct({"spdx": pa.string(), "tier": pa.string()})
 
 # Words that carry no meaning once a license is named.
@@ -136,7 +114,7 @@ def normalize(license_declared: str | None) -> str | None:
         return None
     if len(text) > 200 or "\n" in text:
         return _from_text(text)
-    expression = _canonical(text)
+    expression = canonical(text)
     if expression is not None:
         return expression
     if "License ::" in text:
@@ -144,11 +122,31 @@ def normalize(license_declared: str | None) -> str | None:
     return _from_phrase(text) or _from_parts(text)
 
 
-def _canonical(text: str) -> str | None:
+_OLD_GNU = re.compile(r"\b([AL]?GPL|GFDL)-(\d\.\d)(\+|-with-[\w.-]+)?(?![\w.+-])")
+_OLD_EXCEPTIONS = {
+    "-with-autoconf-exception": "Autoconf-exception-2.0",
+    "-with-bison-exception": "Bison-exception-2.2",
+    "-with-classpath-exception": "Classpath-exception-2.0",
+    "-with-font-exception": "Font-exception-2.0",
+    "-with-GCC-exception": "GCC-exception-2.0",
+}
+
+
+def canonical(text: str) -> str | None:
+    """A valid SPDX expression in its usual spelling, or None; ``GPL-2.0+`` as ``GPL-2.0-or-later``."""
     try:
-        return str(canonicalize_license_expression(text))
+        return _OLD_GNU.sub(_renamed, str(canonicalize_license_expression(text)))
     except (InvalidLicenseExpression, IndexError):  # packaging 26 indexes past the end on some words
         return None
+
+
+def _renamed(match: re.Match[str]) -> str:
+    """The GNU ids that SPDX deprecated in list 3.0 and 2.0rc2."""
+    name, rest = f"{match[1]}-{match[2]}", match[3] or ""
+    if rest.startswith("-with"):
+        exception = _OLD_EXCEPTIONS.get(rest) or _OLD_EXCEPTIONS.get(re.sub(r"-[\d.]+$", "", rest))
+        return f"{name}-only WITH {exception}" if exception else match[0]
+    return f"{name}-or-later" if rest == "+" else f"{name}-only"
 
 
 def _key(text: str) -> str:
@@ -175,7 +173,7 @@ def _from_gnu(key: str) -> str | None:
     number = number if "." in number else f"{number}.0"
     if (first == "l" and number == "2.1") or number in ("1.0", "2.0", "3.0"):
         suffix = "or-later" if match["later"] or match["plus"] else "only"
-        return _canonical(f"{_GNU_NAMES[first]}-{number}-{suffix}")
+        return canonical(f"{_GNU_NAMES[first]}-{number}-{suffix}")
     return None
 
 
@@ -205,7 +203,7 @@ def _from_parts(text: str) -> str | None:
     for joint, operator in ((r"\s+or\s+", " OR "), (r"\s+and\s+|\s*[,&]\s*", " AND ")):
         parts = re.split(joint, plain, flags=re.IGNORECASE)
         if len(parts) > 1:
-            spdx = [_canonical(part.strip()) or _from_phrase(part) for part in parts]
+            spdx = [canonical(part.strip()) or _from_phrase(part) for part in parts]
             if all(spdx) and not any(" OR " in s or " AND " in s for s in spdx if s):
                 return operator.join(dict.fromkeys(s for s in spdx if s))
     return None
@@ -234,75 +232,6 @@ def _from_text(text: str) -> str | None:
             return "BSD-4-Clause"
         return "BSD-3-Clause" if re.search(r"[Nn]either the names?", words) else "BSD-2-Clause"
     return None
-
-
-def load_policy(path: str | Path | None = None) -> dict[str, str]:
-    """SPDX id -> tier from a CSV with the columns ``spdx_id`` and ``tier``; by default the shipped seed."""
-    where = Path(path) if path is not None else _seed()
-    try:
-        with where.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        policy = {row["spdx_id"]: row["tier"] for row in rows}
-    except (OSError, KeyError, ValueError) as error:
-        raise BadInput(
-            f"cannot read the license policy {where}: {error}",
-            hint="it is a CSV with columns spdx_id,tier,source",
-        ) from error
-    wrong = sorted(set(policy.values()) - set(TIERS))
-    if wrong:
-        raise BadInput(f"license policy {where} has unknown tiers {wrong}", hint=f"tiers: {', '.join(TIERS)}")
-    return policy
-
-
-def _seed() -> Path:
-    package = Path(__file__).resolve().parent
-    inside_wheel = package / "_project" / "sql" / "seeds" / "license_policy.csv"
-    return inside_wheel if inside_wheel.exists() else package.parent / "sql" / "seeds" / "license_policy.csv"
-
-
-def tier(expression: str | None, policy: Mapping[str, str]) -> str:
-    """The tier of an SPDX expression: OR gives the best of its sides, AND the worst.
-
-    ``A WITH exception`` has the tier listed for it, else that of ``A``: every SPDX exception only adds
-    permissions.
-    """
-    if not expression:
-        return UNKNOWN
-    tokens = re.findall(r"[()]|[^\s()]+", expression)
-    try:
-        stream = iter([*tokens, ""])
-        rank, rest = _either(next(stream), stream, policy)
-    except StopIteration:
-        return UNKNOWN
-    return TIERS[rank] if rest == "" else UNKNOWN
-
-
-def _either(token: str, stream: Iterator[str], policy: Mapping[str, str]) -> tuple[int, str]:
-    rank, token = _both(token, stream, policy)
-    while token.upper() == "OR":
-        other, token = _both(next(stream), stream, policy)
-        rank = min(rank, other)
-    return rank, token
-
-
-def _both(token: str, stream: Iterator[str], policy: Mapping[str, str]) -> tuple[int, str]:
-    rank, token = _single(token, stream, policy)
-    while token.upper() == "AND":
-        other, token = _single(next(stream), stream, policy)
-        rank = max(rank, other)
-    return rank, token
-
-
-def _single(token: str, stream: Iterator[str], policy: Mapping[str, str]) -> tuple[int, str]:
-    if token == "(":  # noqa: S105 (a parenthesis)
-        rank, closing = _either(next(stream), stream, policy)
-        return (rank, next(stream)) if closing == ")" else (_RANK[UNKNOWN], closing)
-    name, token = token, next(stream)
-    found = policy.get(name) or policy.get(name.removesuffix("+"))
-    if token.upper() == "WITH":
-        found = policy.get(f"{name} WITH {next(stream)}") or found
-        token = next(stream)
-    return _RANK[found or UNKNOWN], token
 
 
 def conclude(declared: pa.Array | pa.ChunkedArray, policy: Mapping[str, str] | None = None) -> pa.StructArray:
