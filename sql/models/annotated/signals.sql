@@ -6,7 +6,10 @@ with measured as (
         text_hash,
         text_bytes,
         text_stats(text) as words,
-        code_stats(text) as code
+        code_stats(text) as code,
+        file_stats(text) as file,
+        web_stats(text, variant := 'datatrove') as web,
+        c4_stats(text, variant := 'datatrove') as c4
     from {{ source('lake', 'documents') }}
 )
 
@@ -30,5 +33,8 @@ select
     code.num_definitions,
     code.num_functions,
     code.num_imports,
-    code.is_generated
+    code.is_generated,
+    file.*,
+    web.* exclude (max_repeats, removed_word_share),
+    c4.*
 from measured
