@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from headwater.errors import UnknownName
 from headwater.lake import Lake, Table, TableRef
+from headwater.report.private import PRIVATE_NAMES, is_private
 from headwater.session import Session
 from headwater.sql import run, sql_columns
 
@@ -59,7 +60,9 @@ class Rejections:
         for index, source in enumerate(inputs):
             joins.append(f"left join {self._scan(source)} i{index} on i{index}.doc_id = d.doc_id")
             for column in source.schema:
-                if column.name not in _SKIPPED and not pa.types.is_nested(column.type):
+                if column.name in _SKIPPED or is_private(column.name):
+                    continue  # a record of why something went must not repeat what it held
+                if not pa.types.is_nested(column.type):
                     values = (
                         f"json_merge_patch({values}, case when list_contains(r.columns, '{column.name}') "
                         f"then json_object('{column.name}', i{index}.\"{column.name}\") else '{{}}' end)"
@@ -76,7 +79,8 @@ class Rejections:
         mine = f"from {decisions} where build_id = '{build}' and \"table\" = '{short}'"
         return f"""
             select '{short}' as "table", d.build_id, d.doc_id, d.rule, d.outcome, r.expression,
-                   r.description, {values} as "values", {matching} as matching_doc_id
+                   r.description, case when {_private_rule()} then '{{}}' else {values} end as "values",
+                   {matching} as matching_doc_id
             from (
                 select build_id, doc_id, unnest(failed) as rule, 'failed' as outcome {mine}
                 union all
@@ -84,6 +88,15 @@ class Rejections:
             ) d
             join {rules} r on r.build_id = d.build_id and r."table" = '{short}' and r.rule = d.rule
             {" ".join(joins)}"""
+
+
+def _private_rule() -> str:
+    """SQL: whether the rule, or a column it looks at, is about personal data or secrets."""
+    pattern = PRIVATE_NAMES.replace("'", "''")
+    return (
+        f"(regexp_matches(d.rule, '{pattern}') or "
+        f"coalesce(list_bool_or(list_transform(r.columns, lambda c: regexp_matches(c, '{pattern}'))), false))"
+    )
 
 
 def _open(lake: Lake, ref: TableRef) -> Table | None:

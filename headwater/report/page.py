@@ -14,7 +14,7 @@ from headwater.report.charts import Bar, thin
 from headwater.report.clusters import paths_of
 from headwater.report.losses import Decided, load_decisions
 from headwater.report.narrow import connection, literal, load, one, rows
-from headwater.report.private import is_private
+from headwater.report.private import is_private, is_private_rule
 from headwater.report.words import count, share, size
 from headwater.sql import run
 
@@ -264,10 +264,11 @@ _DROPPED = f"""
 def _samples(con: duckdb.DuckDBPyConnection, facts: Decided, query: str) -> Iterable[Sample]:
     chosen = rows(con, query)
     texts = _texts(facts.base, [row["doc_id"] for row in chosen])
+    private = {rule.rule for rule in facts.rules if is_private_rule(rule.rule, rule.columns)}
     for row in chosen:
         rules = (*row["failed"], *(f"{rule}?" for rule in row["unknown"]))
         text = texts.get(row["doc_id"], "")
-        if any(is_private(rule) for rule in rules):
+        if any(is_private(rule) or rule.rstrip("?") in private for rule in rules):
             text = "(withheld: a rule about private data dropped this document)"
         yield Sample(
             doc_id=row["doc_id"].hex(),
