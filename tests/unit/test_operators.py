@@ -56,11 +56,14 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
     connection.close()
 
 
-BUILT_IN = ["code_stats", "minhash", "minhash_signature", "seeded_hash", "text_hash", "text_stats", "tokens"]
+ELSEWHERE = {"blocked_words", "fasttext_classifier", "programming_language", "text_classifier"}
+"""They take a list, a model or two columns; their own tests run them through every call form."""
+
+BUILT_IN = sorted(set(registered()) - ELSEWHERE)
 
 
 def test_built_in_operators_are_registered() -> None:
-    assert set(BUILT_IN) <= set(registered())
+    assert set(registered()) > ELSEWHERE
     for declared in registered().values():
         assert declared.source and declared.__doc__ and declared.version >= 1
         assert get(declared.name) is operator(declared.name) is declared
