@@ -13,13 +13,23 @@ from headwater.report.words import count, seconds, size
 
 if TYPE_CHECKING:
     from headwater.ingest import IngestReport
+    from headwater.ingest.html import Mode
 
-KINDS = ("python", "folder", "jsonl", "parquet")
+KINDS = (
+    "python", "folder", "html", "warc", "archive", "git", "jsonl", "parquet", "arrow", "huggingface",
+)  # fmt: skip
 
 
 @click.command("ingest", short_help="Read files into the lake.")
-@click.argument("kind", type=click.Choice(KINDS))
-@click.argument("paths", nargs=-1, type=click.Path())
+@click.argument("paths", metavar="[KIND] PATH…", nargs=-1, type=click.Path())
+@click.option("--kind", type=click.Choice(KINDS), help="What PATH holds.  [default: told from its name]")
+@click.option("--at", metavar="COMMIT", help="Commit, tag or branch of a git repository.  [default: HEAD]")
+@click.option(
+    "--html", type=click.Choice(("main", "full")), help="Text of pages: main content, or all of it."
+)
+@click.option(
+    "--glob", "globs", metavar="GLOB", multiple=True, help="Files to read, instead of text-like ones."
+)
 @click.option("--source", metavar="NAME", help="Name of the source.  [default: made from the path]")
 @click.option("--map", "columns", metavar="OURS=THEIRS,…", help="Column map, e.g. id=doc_id,text=content.")
 @click.option("--layout", metavar="NAME", help="Layout by name.  [default: recognized from the columns]")
@@ -32,8 +42,11 @@ KINDS = ("python", "folder", "jsonl", "parquet")
 @pass_session
 def command(
     session: Session,
-    kind: str,
     paths: tuple[str, ...],
+    kind: str | None,
+    at: str | None,
+    html: Mode | None,
+    globs: tuple[str, ...],
     source: str | None,
     columns: str | None,
     layout: str | None,
@@ -42,26 +55,39 @@ def command(
 ) -> int:
     """Read documents into raw.documents.
 
-    python reads the standard library and every installed distribution of the running interpreter and
-    takes no path; folder, jsonl (plain, .gz, .zst) and parquet read each PATH. Reading the same input
-    again adds only what is new. What cannot be read goes to raw.quarantine with file, line and reason.
+    KIND is one of: python (the standard library and every installed distribution; takes no path), folder
+    (text files), html (pages), warc (also WET, .gz and .zst), archive (zip, wheel, tar), git (a repository
+    at a commit), jsonl (plain, .gz, .zst, .bz2), parquet, arrow (and Feather), huggingface (a data set
+    folder). It
+    can be left out where the name of PATH tells it. Nothing is fetched from anywhere.
+
+    Reading the same input again adds only what is new. What cannot be read goes to raw.quarantine with file,
+    position and reason.
     """
     from headwater.ingest import MAX_DOCUMENT_BYTES, ingest
 
+    if kind is None and paths and paths[0] in KINDS:
+        kind, paths = paths[0], paths[1:]
     if kind == "python" and paths:
         raise UsageError("ingest python takes no path", hint=f"headwater ingest folder {paths[0]}")
     if kind != "python" and not paths:
-        raise UsageError(f"ingest {kind} needs a path", hint=f"headwater ingest {kind} PATH")
+        raise UsageError(
+            f"ingest {kind} needs a path" if kind else "ingest needs a path",
+            hint=f"headwater ingest {kind or 'folder'} PATH",
+        )
     reports = []
     for path in paths or (None,):
         with byte_progress(session, f"ingest {path or 'installed Python'}") as advance:
             report = ingest(
                 session.lake,
-                kind,
+                kind or _kind_of(path, at),
                 path,
                 source=source,
                 columns=parse_map(columns),
                 layout=layout,
+                globs=globs,
+                html=html,
+                at=at,
                 sync=sync,
                 progress=advance,
                 max_document_bytes=max_document_bytes or MAX_DOCUMENT_BYTES,
@@ -74,6 +100,17 @@ def command(
     return 0
 
 
+def _kind_of(path: str | None, at: str | None) -> str:
+    from headwater.ingest import guess_kind
+
+    kind = "git" if at is not None else guess_kind(path or "")
+    if kind is None:
+        raise UsageError(
+            f"what {path} holds cannot be told from its name", hint=f"--kind {'|'.join(KINDS[1:])}"
+        )
+    return kind
+
+
 def _show(session: Session, report: IngestReport) -> None:
     parts = [f"{count(report.documents_added)} added ({size(report.text_bytes_added)} of text)"]
     parts.append(f"{count(report.documents_unchanged)} unchanged")
@@ -81,7 +118,11 @@ def _show(session: Session, report: IngestReport) -> None:
     parts += [f"{count(report.documents_removed)} removed"] if report.documents_removed else []
     if not report.changed:
         parts = ["nothing new: " + parts[1], *parts[2:]]
-    read = f"read {count(report.rows_seen)} of {size(report.bytes_seen)} in {seconds(report.seconds)}"
+    passed = max(report.seconds, 1e-3)
+    rates = f"{count(round(report.rows_seen / passed))}/s, {size(report.bytes_seen / passed)}/s"
+    read = (
+        f"read {count(report.rows_seen)} of {size(report.bytes_seen)} in {seconds(report.seconds)} ({rates})"
+    )
     version = f"raw.documents@{report.version}" if report.version is not None else "raw.documents"
     session.out.print(f"{version}: {', '.join(parts)}; {read}", soft_wrap=True)
     if report.quarantined:

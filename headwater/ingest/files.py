@@ -1,27 +1,17 @@
-"""Whole files as documents: reading them into Arrow buffers, a bounded chunk at a time."""
+"""``kind="folder"`` and ``"html"``: each file is a document."""
 
 from __future__ import annotations
 
 import fnmatch
-import functools
-import json
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from headwater.errors import BadInput
-from headwater.ingest.rows import BAD, CANDIDATES, Chunk, bad_rows
-from headwater.ingest.text import Mask, as_text, decode_declared, stored_name
-
-CHUNK_BYTES = 4 << 20
-CHUNK_FILES = 2_048
-"""A chunk ends at 4 MiB or 2,048 files: enough to pay for a native call, small beside any limit."""
+from headwater.ingest.html import Mode, looks_like_html
+from headwater.ingest.text import stored_name
+from headwater.ingest.whole import Entry, Filling, Task
 
 _SUFFIXES = """
     .adoc .asciidoc .bash .c .cc .cfg .cl .clj .cmake .cpp .cs .css .csv .cu .cxx .dart .el .erl .ex .f
@@ -37,22 +27,6 @@ TEXT_NAMES = frozenset(
 )
 """What ``folder`` reads when no globs are given; everything else in the folder is passed over."""
 
-Task = Callable[[], Chunk]
-"""Work on a piece of input that may run on any thread: its reader has done the reading."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file to read. ``path`` is ours, ``name`` is the key: relative, posix, valid UTF-8."""
-
-    path: str
-    name: str
-    source: str
-    license_declared: str | None = None
-    metadata: str | None = None
-    problem: str | None = None
-    """Set when the file must not be read: the quarantine reason."""
-
 
 def walk_files(
     root: str, wanted: Callable[[str], bool], prefix: str = ""
@@ -60,8 +34,8 @@ def walk_files(
     """``(path, relative name, problem)`` of the wanted regular files below ``root``, in sorted order.
 
     Links are not followed, so there is neither a cycle nor a way out: a link to a place inside is
-    read at that place, one that leads outside is reported with the problem ``symlink``. Folders that
-    begin with a dot are passed over.
+    read at that place, one that leads outside is reported with the problem ``symlink``, and a pipe, socket or
+    device with ``not_a_file``. Folders that begin with a dot are passed over.
     """
     real_root = os.path.realpath(root)
     pending = [(root, prefix)]
@@ -82,8 +56,8 @@ def walk_files(
             elif entry.is_dir():
                 if not entry.name.startswith("."):
                     below.append((entry.path, name + "/"))
-            elif entry.is_file() and wanted(name):
-                yield entry.path, name, None
+            elif wanted(name):
+                yield entry.path, name, None if entry.is_file() else "not_a_file"
         pending.extend(reversed(below))
 
 
@@ -115,7 +89,13 @@ class FolderReader:
     layout: str | None = None
 
     def __init__(
-        self, location: str | Path, *, source: str | None, globs: Sequence[str] | None, max_bytes: int
+        self,
+        location: str | Path,
+        *,
+        source: str | None,
+        globs: Sequence[str] | None,
+        max_bytes: int,
+        html: Mode | None = None,
     ) -> None:
         root = Path(location)
         if not root.is_dir():
@@ -128,13 +108,15 @@ class FolderReader:
         self.source_prefix: str | None = None
         self._wanted = matcher(globs)
         self._max_bytes = max_bytes
+        self._html = html
         if next(self._entries(), None) is None:
             what = f"matching {', '.join(globs)}" if globs else "with a text-like name"
             raise BadInput(f"no file {what} in {location}", hint="name the files with globs, e.g. '*.log'")
 
     def _entries(self) -> Iterator[Entry]:
         for path, name, problem in walk_files(self._root, self._wanted):
-            yield Entry(path, stored_name(name), self.source, problem=problem)
+            page = self._html if self._html and looks_like_html(name) else None
+            yield Entry(path, stored_name(name), self.source, problem=problem, html=page)
 
     def total_bytes(self) -> int | None:
         return sum(stored_size(entry.path) for entry in self._entries())
@@ -152,20 +134,20 @@ def stored_size(path: str) -> int:
 
 def read_files(entries: Iterator[Entry], max_bytes: int) -> Iterator[Task]:
     """Read files one after another into shared buffers; each task turns one buffer into a chunk."""
-    chunk = _Open(CHUNK_BYTES)
+    chunk = Filling(counts_files=True)
     for entry in entries:
         if entry.problem is not None:
             chunk.refuse(entry, entry.problem, "not read", 0)
         else:
             chunk = yield from _read_one(chunk, entry, max_bytes)
-        if len(chunk.entries) + len(chunk.bad) >= CHUNK_FILES:
+        if chunk.is_full:
             yield chunk.task()
-            chunk = _Open(CHUNK_BYTES)
+            chunk = Filling(counts_files=True)
     if chunk.entries or chunk.bad:
         yield chunk.task()
 
 
-def _read_one(chunk: _Open, entry: Entry, max_bytes: int) -> Generator[Task, None, _Open]:
+def _read_one(chunk: Filling, entry: Entry, max_bytes: int) -> Generator[Task, None, Filling]:
     """Add one file to the chunk, which is handed on first when the file does not fit."""
     try:
         # O_NONBLOCK: a pipe that took the place of the file since it was listed must not hang us.
@@ -184,119 +166,9 @@ def _read_one(chunk: _Open, entry: Entry, max_bytes: int) -> Generator[Task, Non
         else:
             if facts.st_size > chunk.room and chunk.entries:
                 yield chunk.task()
-                chunk = _Open(CHUNK_BYTES)
+                chunk = Filling(counts_files=True)
             try:
                 chunk.read(entry, file, facts.st_size)
             except OSError as error:
                 chunk.refuse(entry, "unreadable", error.strerror or str(error), facts.st_size)
     return chunk
-
-
-class _Open:
-    """A chunk being filled: one buffer, the end of each file in it, and what was refused."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.buffer: bytearray | None = None
-        self.ends = [0]
-        self.entries: list[Entry] = []
-        self.bad: list[pa.RecordBatch] = []
-        self.unreadable: str | None = None
-
-    @property
-    def room(self) -> int:
-        return self.capacity - self.ends[-1]
-
-    def read(self, entry: Entry, file: object, size: int) -> None:
-        if self.buffer is None:
-            self.capacity = max(self.capacity, size)
-            self.buffer = bytearray(self.capacity)
-        start, stop = self.ends[-1], self.ends[-1] + size
-        with memoryview(self.buffer) as view:
-            at = start
-            while at < stop and (count := file.readinto(view[at:stop])):  # type: ignore[attr-defined]
-                at += count
-        self.ends.append(at)
-        self.entries.append(entry)
-
-    def refuse(self, entry: Entry, reason: str, detail: str, size: int) -> None:
-        if reason == "unreadable":
-            self.unreadable = entry.name
-        self.bad.append(bad_rows(entry.source, entry.name, "", reason, detail, size))
-
-    def task(self) -> Task:
-        return functools.partial(_to_chunk, self)
-
-
-def _to_chunk(opened: _Open) -> Chunk:
-    entries, bad = opened.entries, list(opened.bad)
-    seen = len(entries) + len(bad)
-    data = pa.py_buffer(opened.buffer or b"")
-    offsets = pa.py_buffer(np.array(opened.ends, dtype=np.int64))
-    raw = pa.Array.from_buffers(pa.large_binary(), len(entries), [None, offsets, data])
-    text, valid = as_text(raw)
-    metadata = [entry.metadata for entry in entries]
-    if valid is not None:
-        text, valid, rescued = _rescue(raw, text, valid, entries)
-        for row, coding in rescued.items():
-            metadata[row] = json.dumps({**json.loads(metadata[row] or "{}"), "encoding": coding})
-        for row in np.flatnonzero(~valid).tolist():
-            entry = entries[row]
-            size = opened.ends[row + 1] - opened.ends[row]
-            bad.append(
-                bad_rows(entry.source, entry.name, "", "not_utf8", _first_wrong(raw[row].as_py()), size)
-            )
-    rows = _candidates(entries, text, metadata)
-    return Chunk(
-        rows=rows if valid is None else rows.filter(pa.array(valid)),
-        bad=pa.concat_batches(bad) if bad else pa.RecordBatch.from_pylist([], schema=BAD),
-        num_files=seen,
-        num_rows=seen,
-        read_bytes=opened.ends[-1],
-        unreadable=opened.unreadable,
-    )
-
-
-def _rescue(
-    raw: pa.Array, text: pa.Array, valid: Mask, entries: list[Entry]
-) -> tuple[pa.Array, Mask, dict[int, str]]:
-    """Decode the Python files among the rows that are not UTF-8 by the coding they declare."""
-    rescued: dict[int, str] = {}
-    texts: list[str] = []
-    for row in np.flatnonzero(~valid):
-        if entries[row].name.endswith((".py", ".pyw", ".pyi")):
-            decoded = decode_declared(raw[row].as_py())
-            if decoded is not None:
-                texts.append(decoded[0])
-                rescued[int(row)] = decoded[1]
-    if not rescued:
-        return text, valid, rescued
-    where = np.zeros(len(valid), dtype=np.bool_)
-    where[list(rescued)] = True
-    filled = pc.replace_with_mask(text, pa.array(where), pa.array(texts, pa.large_string()))
-    return filled, valid | where, rescued
-
-
-def _first_wrong(data: bytes) -> str:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return f"byte 0x{data[error.start]:02x} at offset {error.start}: {error.reason}"
-    return ""
-
-
-def _candidates(entries: list[Entry], text: pa.Array, metadata: list[str | None]) -> pa.RecordBatch:
-    size = len(entries)
-    names = pa.array([entry.name for entry in entries], pa.string())
-    columns = {
-        "text": text,
-        "key": names,
-        "path": names,
-        "file": names,
-        "source": pa.array([entry.source for entry in entries], pa.string()),
-        "license_declared": pa.array([entry.license_declared for entry in entries], pa.string()),
-        "metadata": pa.array(metadata, pa.string()),
-        "position": pa.repeat("", size),
-    }
-    filled = [columns[f.name] if f.name in columns else pa.nulls(size, f.type) for f in CANDIDATES]
-    return pa.record_batch(filled, schema=CANDIDATES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sysconfig
 from collections.abc import Iterator
 from importlib import metadata
@@ -12,8 +13,9 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from headwater.ingest.files import Entry, Task, read_files, stored_size, walk_files
+from headwater.ingest.files import read_files, stored_size, walk_files
 from headwater.ingest.text import stored_name
+from headwater.ingest.whole import Entry, Task
 from headwater.licenses import normalize, shorten
 
 STDLIB = "stdlib"
@@ -21,6 +23,8 @@ STDLIB_LICENSE = "PSF-2.0"
 """SPDX id of the terms under which CPython is distributed (its LICENSE, "PSF License Version 2")."""
 SOURCE_PREFIX = "pypi:"
 _OWN_NAME = "headwater"
+_LICENSE_BYTES = 1 << 18
+"""Read of a license file: twice the longest of the SPDX list."""
 
 
 class PythonReader:
@@ -86,7 +90,7 @@ def _is_editable(distribution: metadata.Distribution) -> bool:
 def _files_of(distribution: metadata.Distribution, source: str) -> Iterator[Entry]:
     root = os.path.realpath(str(distribution.locate_file("")))
     declared = declared_license(distribution.metadata)
-    facts = json.dumps({"version": distribution.version})
+    facts = json.dumps({"version": distribution.version, **_license_file(distribution, root)})
     folders: dict[str, bool] = {}
     names = {str(file) for file in distribution.files or () if str(file).endswith(".py")}
     for name in sorted(names):
@@ -94,6 +98,22 @@ def _files_of(distribution: metadata.Distribution, source: str) -> Iterator[Entr
         if not _is_own(path, name, root, folders):
             continue
         yield Entry(path, stored_name(name), source, declared, facts)
+
+
+def _license_file(distribution: metadata.Distribution, root: str) -> dict[str, str]:
+    """What the license file among the package's metadata says, and which it is: ``{}`` where none does."""
+    from headwater.licenses.nearest import LICENSE_FILE, license_of_package  # needs Polars
+
+    folders: dict[str, bool] = {}
+    texts: dict[str, str] = {}
+    for name in sorted(str(file) for file in distribution.files or ()):
+        path = os.path.join(root, name)  # noqa: PTH118
+        inside = re.match(r"[^/]+\.(?:dist|egg)-info/(?:licenses/)?[^/]+$", name)
+        if inside and re.search(LICENSE_FILE, name) and _is_own(path, name, root, folders):
+            with open(path, "rb") as file:  # noqa: PTH123
+                texts[stored_name(name)] = file.read(_LICENSE_BYTES).decode("utf-8", errors="replace")
+    found = license_of_package(list(texts), list(texts.values())) if texts else None
+    return {"license_file": found[0], "license_file_spdx": found[1]} if found else {}
 
 
 def _is_own(path: str, name: str, root: str, folders: dict[str, bool]) -> bool:

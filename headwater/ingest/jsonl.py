@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headwater.errors import BadInput
-from headwater.ingest.canonical import DATE_SQL, Defaults, candidates
-from headwater.ingest.columns import ColumnMap, check_map, choose, segments
-from headwater.ingest.duck import DuckError, Ducks, literal
-from headwater.ingest.files import Task
-from headwater.ingest.inputs import DataFile, Location, data_files, default_source
+from headwater.ingest.canonical import DATE_SQL, candidates
+from headwater.ingest.columns import ColumnMap, choose, segments
+from headwater.ingest.duck import DuckError, literal
+from headwater.ingest.inputs import DataFile
 from headwater.ingest.lines import Block, read_blocks
+from headwater.ingest.row_files import RowFiles
 from headwater.ingest.rows import BAD, Chunk, bad_rows
 from headwater.ingest.text import Mask, as_text
+from headwater.ingest.whole import Task
 
 _NAMES = ("jsonl", "ndjson", "jsonlines")
 _PACKED = ("", ".gz", ".zst", ".bz2")
@@ -36,41 +37,20 @@ _EXPLAINED = 20
 """Broken lines of a block whose message is worked out in Python; the rest are quarantined without one."""
 
 
-class JsonlReader:
-    """Rows of plain, gzip, zstd or bzip2 files. ``source``: a name for all rows, or None."""
+class JsonlReader(RowFiles):
+    """Rows of plain, gzip, zstd or bzip2 files."""
 
-    source_prefix: str | None = None
+    suffixes = SUFFIXES
 
-    def __init__(
-        self,
-        location: Location,
-        *,
-        source: str | None,
-        columns: Mapping[str, str] | None,
-        layout: str | None,
-        origin: str,
-        max_bytes: int,
-        ducks: Ducks,
-    ) -> None:
-        check_map(columns, layout)
-        self._files = data_files(location, lambda name: name.endswith(SUFFIXES))
-        self._max_line = _ESCAPE_FACTOR * max_bytes
-        self._ducks = ducks
-        self.map = self._choose(columns, layout)
-        self.layout = self.map.layout
-        from_rows = "source" in self.map.columns and (source is None or "source" in self.map.given)
-        self.source = source or default_source(location, needed=not from_rows)
-        self.sources = None if from_rows else frozenset({self.source})
-        self._sql = _query(self.map, fixed_source=not from_rows)
-        self._defaults = Defaults(source=self.source, from_rows=from_rows, origin=origin)
-
-    def total_bytes(self) -> int | None:
-        return sum(file.size for file in self._files)
+    @property
+    def _max_line(self) -> int:
+        return _ESCAPE_FACTOR * self._max_bytes
 
     def tasks(self) -> Iterator[Task]:
+        sql = _query(self.map, fixed_source=not self._defaults.from_rows)
         for file in self._files:
             for block in read_blocks(file.path, max_line_bytes=self._max_line):
-                yield functools.partial(self._parse, file, block)
+                yield functools.partial(self._parse, sql, file, block)
 
     def _choose(self, columns: Mapping[str, str] | None, layout: str | None) -> ColumnMap:
         """The map for the fields of the first block that holds an object."""
@@ -92,16 +72,16 @@ class JsonlReader:
         """
         return set(self._ducks.query(sql, table)["field"].to_pylist())
 
-    def _parse(self, file: DataFile, block: Block) -> Chunk:
+    def _parse(self, sql: str, file: DataFile, block: Block) -> Chunk:
         lines, bad = self._usable(file, block)
         try:
-            rows = self._ducks.query(self._sql, lines)
+            rows = self._ducks.query(sql, lines)
         except DuckError:
             valid = self._ducks.query("select json_valid(line) as ok from input", lines)["ok"]
             broken = lines.filter(pc.invert(valid))
             bad.append(self._broken(file, broken))
             lines = lines.filter(valid)
-            rows = self._ducks.query(self._sql, lines)
+            rows = self._ducks.query(sql, lines)
         if pc.any(pc.not_equal(rows["root"], "OBJECT")).as_py():
             is_object = pc.equal(rows["root"], "OBJECT")
             bad.append(self._broken(file, lines.filter(pc.invert(is_object))))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from os import cpu_count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,22 +16,20 @@ import pyarrow.compute as pc
 
 from headwater.errors import BadInput, UnknownName, UsageError
 from headwater.ingest.duck import Ducks
-from headwater.ingest.files import FolderReader, Task
+from headwater.ingest.html import MODES, Mode
 from headwater.ingest.idset import IdSet
 from headwater.ingest.inputs import Location
-from headwater.ingest.installed import STDLIB, PythonReader
-from headwater.ingest.jsonl import JsonlReader
-from headwater.ingest.parquet import ParquetReader
+from headwater.ingest.installed import STDLIB
+from headwater.ingest.readers import KINDS, Reader, make_reader
 from headwater.ingest.report import IngestReport, Progress
 from headwater.ingest.rows import DOCUMENTS, ORIGINS, QUARANTINE, Checked, check, quarantine_rows
 from headwater.ingest.staging import Staged
+from headwater.ingest.whole import Task
 from headwater.kernels.xxh3 import digest_array
 from headwater.lake import Provenance
 
 if TYPE_CHECKING:
     from headwater.lake import Lake
-
-KINDS = ("python", "folder", "jsonl", "parquet")
 
 MAX_DOCUMENT_BYTES = 16 << 20
 """Larger documents are quarantined. 16 MiB is some four million tokens, a thousand times a usual
@@ -44,20 +42,6 @@ MAX_THREADS = 4
 """Parsing outruns the writer beyond this (measured: two parsing threads feed one Lance writer)."""
 
 
-class Reader(Protocol):
-    """What the kinds have in common."""
-
-    layout: str | None
-    sources: frozenset[str] | None
-    """The sources its rows can have, or None when rows name theirs."""
-    source_prefix: str | None
-    """Instead: what the names of its sources begin with (beside ``stdlib``)."""
-
-    def total_bytes(self) -> int | None: ...
-
-    def tasks(self) -> Iterator[Task]: ...
-
-
 def ingest(
     lake: Lake,
     kind: str,
@@ -68,6 +52,8 @@ def ingest(
     layout: str | None = None,
     origin: str = "unknown",
     globs: Sequence[str] | None = None,
+    html: Mode | None = None,
+    at: str | None = None,
     sync: bool = False,
     max_document_bytes: int = MAX_DOCUMENT_BYTES,
     schema: str = "raw",
@@ -83,9 +69,12 @@ def ingest(
     ----------
     kind:
         ``python`` (the standard library and every installed distribution), ``folder`` (each text-like
-        file is a document), ``jsonl`` (plain, gzip, zstd, bzip2), ``parquet``.
+        file is a document), ``html`` (each page of a folder), ``warc`` (web archives, WET too), ``archive``
+        (zip, wheel, tar, compressed or not), ``git`` (a repository at a commit), ``jsonl`` (plain, gzip,
+        zstd, bzip2), ``parquet``, ``arrow`` (IPC file or stream, Feather), ``huggingface`` (a data set
+        folder).
     location:
-        A folder; for rows also a file, a glob, or a list of these.
+        A folder or repository; for web archives, archives and rows also a file, a glob, or a list of these.
     source:
         The rows' source. By default the name of the file or folder, or the row's own where the layout
         has one; must be the same on every machine that shall make the same ids.
@@ -98,7 +87,12 @@ def ingest(
         ``human``, ``synthetic`` or ``unknown``, for rows that do not say. Unknown by default, for files
         of people too: that a file lies in a package does not say who, or what, wrote it.
     globs:
-        For ``folder``: which files, instead of the text-like ones.
+        For ``folder``, ``archive`` and ``git``: which files, instead of the text-like ones.
+    html:
+        What becomes of pages: ``main`` content or ``full`` text. By default ``main`` for ``html`` and
+        ``warc``; files of the other kinds stay markup.
+    at:
+        For ``git``: a commit, tag or branch; by default ``HEAD``.
     sync:
         Also remove, in the same commit, documents of the ingested sources that are no longer there.
     max_document_bytes:
@@ -115,9 +109,13 @@ def ingest(
         read. Nothing was written.
     UnknownName
         An unknown kind, layout or canonical column.
+    MissingExtra
+        Pages or web archives, without the ``web`` extra.
     """
     if kind not in KINDS:
         raise UnknownName.of("kind of input", kind, KINDS)
+    if html is not None and html not in MODES:
+        raise UnknownName.of("way to read pages", html, MODES)
     if origin not in ORIGINS:
         raise UnknownName.of("origin", origin, ORIGINS)
     if not 0 < max_document_bytes <= MAX_LIMIT_BYTES:
@@ -131,8 +129,10 @@ def ingest(
         "origin": origin,
     }
     settings |= {"globs": list(globs or ()), "max_document_bytes": max_document_bytes}
+    # Only where given: what an earlier release recorded for the same ingest stays the same.
+    settings |= {name: value for name, value in (("html", html), ("at", at)) if value is not None}
     with closing(Ducks()) as ducks:
-        reader = _reader(kind, location, settings, globs, ducks)
+        reader = make_reader(kind, location, settings, globs, ducks)
         with lake.lease(schema, purpose="ingests"):
             run = _Run(lake, reader, schema=schema, settings=settings, origin=origin, progress=progress)
             with run.flaws:
@@ -142,37 +142,6 @@ def ingest(
 
 def _threads(threads: int | None) -> int:
     return max(1, threads) if threads is not None else min(MAX_THREADS, cpu_count() or 1)
-
-
-def _reader(
-    kind: str,
-    location: Location | None,
-    settings: Mapping[str, object],
-    globs: Sequence[str] | None,
-    ducks: Ducks,
-) -> Reader:
-    source, columns, layout = settings["source"], settings["columns"], settings["layout"]
-    max_bytes, origin = settings["max_document_bytes"], settings["origin"]
-    if kind in ("python", "folder") and (columns or layout):
-        raise UsageError(
-            f"{kind} reads whole files: it has no columns to map", hint="leave columns and layout out"
-        )
-    if globs and kind != "folder":
-        raise UsageError("globs choose files for kind 'folder'", hint="put the glob into the location")
-    if kind == "python":
-        if location is not None or source is not None:
-            raise UsageError("python reads the running interpreter: it takes no location and no source")
-        return PythonReader(max_bytes=max_bytes)  # type: ignore[arg-type]
-    if location is None:
-        raise UsageError(f"{kind} needs a location")
-    if kind == "folder":
-        if not isinstance(location, str) and not hasattr(location, "__fspath__"):
-            raise UsageError("folder takes one folder")
-        return FolderReader(location, source=source, globs=globs, max_bytes=max_bytes)  # type: ignore[arg-type]
-    common = {"source": source, "columns": columns, "layout": layout, "origin": origin, "ducks": ducks}
-    if kind == "jsonl":
-        return JsonlReader(location, max_bytes=max_bytes, **common)  # type: ignore[arg-type]
-    return ParquetReader(location, **common)  # type: ignore[arg-type]
 
 
 class _Run:
@@ -285,10 +254,14 @@ class _Run:
                 ids.add_stored(batch[column])
 
     def _new_documents(self, threads: int, max_bytes: int, total: int | None) -> Iterator[pa.RecordBatch]:
+        started = time.monotonic()
         for checked in _in_order(self._reader.tasks(), threads, max_bytes):
             new = self._count(checked)
             if self._progress:
-                self._progress(self._counts["read_bytes"], total, f"{self._counts['files']:,} files")
+                rows, passed = self._counts["rows"], max(time.monotonic() - started, 1e-3)
+                self._progress(
+                    self._counts["read_bytes"], total, f"{rows:,} documents, {rows / passed:,.0f}/s"
+                )
             if new.num_rows:
                 yield new
 

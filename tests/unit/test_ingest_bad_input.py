@@ -1,9 +1,11 @@
 """Bad input: counted, placed, and never fatal for the rest; or a clear error before anything is written."""
 
 import gzip
+import itertools
 import json
 import os
 import threading
+from contextlib import closing
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +13,9 @@ import pytest
 
 from headwater.errors import BadInput
 from headwater.ingest import ingest
+from headwater.ingest.duck import Ducks
 from headwater.ingest.lines import read_blocks
+from headwater.ingest.readers import make_reader
 from headwater.ingest.text import as_text, decode_declared, stored_name
 from headwater.lake import Lake
 
@@ -67,8 +71,8 @@ def test_links_pipes_and_locked_files(lake, tmp_path):
     os.mkfifo(root / "pipe.txt")
     report = ingest(lake, "folder", root)
     assert texts(lake) == ["a"]
-    assert {path for path, _ in flaws(lake)} == {"escape.txt", "up"}
-    assert report.quarantined == {"symlink": 2}
+    assert {path for path, _ in flaws(lake)} == {"escape.txt", "up", "pipe.txt"}
+    assert report.quarantined == {"not_a_file": 1, "symlink": 2}
 
 
 def test_hostile_file_names(lake, tmp_path):
@@ -189,6 +193,32 @@ def test_a_broken_parquet_beside_good_ones(lake, tmp_path):
     assert (report.documents_added, report.quarantined) == (1, {"unreadable": 1})
     with pytest.raises(BadInput, match="as Parquet"):
         ingest(lake, "parquet", tmp_path / "2.parquet")
+
+
+def test_a_long_text_in_many_rows_comes_in_pieces(lake, tmp_path):
+    """16 GB of text in a file of four megabytes, as a dictionary: once it was read 8,192 rows at a time."""
+    texts = [os.urandom(500_000).hex(), os.urandom(500_000).hex(), "short"]
+    index = pa.array([0, 1, 2, None] * 8_000, pa.int32())
+    encoded = pa.DictionaryArray.from_arrays(index, pa.array(texts))
+    table = pa.table({"text": encoded, "id": [str(i) for i in range(32_000)], "note": encoded})
+    pq.write_table(
+        table.slice(0, 200), tmp_path / "a.parquet", dictionary_pagesize_limit=8 << 20, store_schema=False
+    )
+    report = ingest(lake, "parquet", tmp_path / "a.parquet", columns={"url": "note"})
+    assert report.documents_added == 150 and report.quarantined == {"missing_field": 50}
+    pq.write_table(table, tmp_path / "b.parquet", dictionary_pagesize_limit=8 << 20, store_schema=False)
+    assert (tmp_path / "b.parquet").stat().st_size < 8 << 20
+    settings = {
+        "source": "s",
+        "columns": {},
+        "layout": None,
+        "origin": "unknown",
+        "max_document_bytes": 1 << 24,
+    }
+    with closing(Ducks()) as ducks:
+        reader = make_reader("parquet", tmp_path / "b.parquet", settings, None, ducks)
+        chunks = [task() for task in itertools.islice(reader.tasks(), 20)]
+    assert max(chunk.rows.nbytes for chunk in chunks) < 16 << 20
 
 
 def test_columns_that_are_not_utf8_do_not_stop_the_rows(lake, tmp_path):
