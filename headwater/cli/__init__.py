@@ -25,6 +25,9 @@ VERBS = (
     "approve",
     "why",
     "diff",
+    "what-if",
+    "export",
+    "sample",
     "pack",
     "trace",
     "report",
@@ -45,7 +48,7 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"headwater.cli.{cmd_name}")
+        module = importlib.import_module(f"headwater.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 
