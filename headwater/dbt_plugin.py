@@ -85,7 +85,14 @@ def session() -> Session:
 
 
 def end_session() -> Session | None:
-    """Take the newest session off and return it: its invocation is over."""
+    """Take the newest session off and return it: its invocation is over.
+
+    dbt-duckdb keeps its database for the next invocation of the same profile in this process. It is closed
+    here, because with it the next one would read the versions that this one pinned.
+    """
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    DuckDBConnectionManager.close_all_connections()
     return _active.pop() if _active else None
 
 

@@ -20,6 +20,7 @@ from headwater.errors import HeadwaterError
 # In the order a user meets them, which is also the order of ``--help``.
 VERBS = (
     "ingest",
+    "evals",
     "build",
     "check",
     "approve",

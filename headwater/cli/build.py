@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,23 +63,48 @@ def command(
                 del running[name]
             step(", ".join(running))
 
-        report = build(
-            session.project_dir or ".",
-            target=session.target,
-            lake=session.lake_uri,
-            select=select,
-            threads=threads,
-            workers=workers,
-            dask=dask,
-            full_refresh=full_refresh,
-            vars=parse_vars(variables),
-            on_event=on_event,
-        )
+        with _predictions(session):
+            report = build(
+                session.project_dir or ".",
+                target=session.target,
+                lake=session.lake_uri,
+                select=select,
+                threads=threads,
+                workers=workers,
+                dask=dask,
+                full_refresh=full_refresh,
+                vars=parse_vars(variables),
+                on_event=on_event,
+            )
     if session.as_json:
         session.emit_json(report)
     else:
         _show(session, report)
     return 0 if report.success else 1
+
+
+@contextlib.contextmanager
+def _predictions(session: Session) -> Iterator[None]:
+    """Print what long work predicts of its memory and time, before it starts."""
+    if session.as_json or session.quiet:
+        yield
+        return
+
+    class Printed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            session.out.print(plain(record.getMessage()), style="dim", soft_wrap=True)
+
+    logger, handler = logging.getLogger("headwater.dedup"), Printed(logging.INFO)
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # dbt gives the root logger a handler of its own
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def parse_vars(text: str | None) -> dict[str, Any]:

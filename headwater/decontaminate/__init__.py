@@ -8,7 +8,7 @@ must not scan the corpus again.
 """
 
 from headwater.decontaminate.evidence import EVIDENCE, EvidenceBuild, eval_evidence
-from headwater.decontaminate.items import EVAL_ITEMS, add_eval_set, read_eval_set
+from headwater.decontaminate.items import EVAL_ITEMS, add_eval_set, eval_sets, read_eval_set
 from headwater.decontaminate.scan import MATCH, EvalIndex, Settings
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "Settings",
     "add_eval_set",
     "eval_evidence",
+    "eval_sets",
     "read_eval_set",
 ]

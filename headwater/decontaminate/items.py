@@ -97,6 +97,22 @@ def add_eval_set(lake: Lake, items: pa.Table) -> TableVersion:
     )
 
 
+def eval_sets(lake: Lake) -> list[dict[str, Any]]:
+    """The sets in ``raw.eval_items`` by name: ``eval_set``, ``num_items``, ``fields``."""
+    if not lake.exists(TABLE):
+        return []
+    rows = lake.table(TABLE).to_arrow(["eval_set", "item_id", "field"])
+    found = rows.group_by("eval_set").aggregate([("item_id", "count_distinct"), ("field", "distinct")])
+    return [
+        {
+            "eval_set": row["eval_set"],
+            "num_items": row["item_id_count_distinct"],
+            "fields": sorted(row["field_distinct"]),
+        }
+        for row in found.sort_by("eval_set").to_pylist()
+    ]
+
+
 def _row(eval_set: str, item: str, field: str, text: str) -> dict[str, Any]:
     # JSON can spell lone surrogates, UTF-8 cannot.
     values = [part.encode("utf-8", "replace") for part in (eval_set, item, field, text)]

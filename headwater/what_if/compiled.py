@@ -78,15 +78,12 @@ def compiled_models(
 
 
 def _compile(arguments: list[str]) -> list[Any]:
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     from headwater import dbt_plugin
 
     outcome = dbtRunner().invoke(arguments)
     dbt_plugin.end_session()
-    # dbt-duckdb would keep the database, with the table versions it pinned, for the next run in this process.
-    DuckDBConnectionManager.close_all_connections()
     if outcome.exception is not None:
         raise UsageError(f"dbt: {outcome.exception}") from outcome.exception
     results = list(getattr(outcome.result, "results", None) or ())

@@ -8,6 +8,7 @@ with candidates as (
         d.text_bytes,
         l.license_spdx,
         l.license_tier,
+        l.license_conflict,
         s.num_words,
         s.num_lines,
         s.max_line_length,
@@ -15,11 +16,20 @@ with candidates as (
         s.alphanumeric_share,
         s.comment_line_share,
         s.is_generated,
+        p.num_pii_spans,
+        p.num_secrets,
+        {% if var('decontaminate', false) -%}
+        x.eval_hits,
+        {% endif -%}
         k.cluster_id,
         k.cluster_size
     from {{ source('lake', 'documents') }} d
     left join {{ ref('license_concluded') }} l using (doc_id)
     left join {{ ref('signals') }} s using (doc_id)
+    left join {{ ref('pii') }} p using (doc_id)
+    {% if var('decontaminate', false) -%}
+    left join {{ ref('eval_overlap') }} x using (doc_id)
+    {% endif -%}
     left join {{ ref('duplicate_clusters') }} k using (doc_id)
 ),
 
@@ -32,7 +42,12 @@ ruled as (
         mean_line_length <= 100 and max_line_length <= 1000   as keep__readable_lines,
         alphanumeric_share >= 0.25                            as keep__mostly_text,
         comment_line_share between 0.01 and 0.8               as keep__commented,
-        not is_generated                                      as keep__handwritten
+        not is_generated                                      as keep__handwritten,
+        {% if var('decontaminate', false) -%}
+        eval_hits = 0                                         as keep__clean_of_evals,
+        {% endif -%}
+        {{ headwater.few_personal_data(max_spans=5) }},
+        {{ headwater.no_secrets() }}
     from candidates
 )
 
