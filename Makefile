@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	# torch first and alone: whatever depends on it is then satisfied by this build.
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[checks,train,s3,dask]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[checks,train,s3,dask,web,language,pii]' --group dev
 	@touch $@
 
 demo: setup  ## ingest the installed Python code, curate, check, approve, pack, train, trace, report

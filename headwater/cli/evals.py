@@ -19,7 +19,7 @@ from headwater.errors import UsageError
 def command(
     session: Session, name: str | None, path: str | None, item_id: str | None, fields: tuple[str, ...]
 ) -> int:
-    """Add the evaluation set in PATH (JSON Lines or Parquet) to raw.eval_items; without arguments, list the sets.
+    """Add the evaluation set in PATH (JSON Lines or Parquet) to raw.eval_items, or list the sets.
 
     \b
     headwater evals human_eval HumanEval.jsonl.gz --id task_id \\
