@@ -1,9 +1,10 @@
 """Quality and speed of near-duplicate detection on real code, against every pair found exactly.
 
-    python benchmarks/near_dedup_quality.py [--files 20000] [--mutated 0] [ROOT ...]
+    python benchmarks/near_dedup_quality.py [--files 20000] [--glob '*.py'] [--mutated 0] [ROOT ...]
 
-The corpus is the Python files under each ROOT (by default the standard library and the installed packages of
-this interpreter: versions, vendored copies and generated families make near-duplicates of every kind).
+The corpus is the files of that name under each ROOT (by default the Python files of the standard library and
+the installed packages of this interpreter: versions, vendored copies and generated families make
+near-duplicates of every kind; give unpacked releases of packages, or HTML documentation, to judge on another).
 ``--mutated N`` adds N copies of files with a share of their words replaced, reported apart. The truth is an
 exact set-similarity join (prefix filter: two sets of Jaccard >= t share a shingle among the rarest
 ``n - ceil(t n) + 1`` of each; every candidate is then counted in full), not an approximation.
@@ -35,6 +36,7 @@ from headwater.dedup.candidates import Candidates
 from headwater.dedup.documents import Texts
 from headwater.dedup.ids import ids_from_arrow
 from headwater.dedup.verify import verify
+from headwater.ingest.html import extract
 from headwater.kernels.pairs import find_ids, jaccard
 from headwater.kernels.shingles import shingle_sets
 from headwater.kernels.xxh3 import digest_array
@@ -45,15 +47,25 @@ BINS = [0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]
 NGRAM = 5
 
 
-def corpus(roots: list[Path], files: int, mutated: int) -> pa.Table:
+def read(path: Path) -> str | None:
+    """The text of a file; of a page, its main content, as ingest takes it."""
+    try:
+        content = path.read_bytes()
+        if path.suffix != ".html":
+            return content.decode("utf-8")
+        return extract(content, mode="main").text
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def corpus(roots: list[Path], files: int, mutated: int, glob: str = "*.py") -> pa.Table:
     names, texts = [], []
     for root in roots:
-        for path in sorted(root.rglob("*.py")):
-            try:
-                texts.append(path.read_bytes().decode("utf-8"))
-            except (OSError, UnicodeDecodeError):
-                continue
-            names.append(str(path.relative_to(root)) + f"@{root.name}")
+        for path in sorted(p for p in root.rglob(glob) if p.is_file()):
+            text = read(path)
+            if text:
+                texts.append(text)
+                names.append(str(path.relative_to(root)) + f"@{root.name}")
     if len(names) > files:
         keep = sorted(random.Random(0).sample(range(len(names)), files))
         names, texts = [names[i] for i in keep], [texts[i] for i in keep]
@@ -226,11 +238,12 @@ def main() -> int:
     )
     parser.add_argument("roots", nargs="*", type=Path)
     parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--glob", default="*.py", help="which files; *.html are read as web pages")
     parser.add_argument("--mutated", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     roots = arguments.roots or [Path(sysconfig.get_paths()["purelib"]), Path(sysconfig.get_paths()["stdlib"])]
-    docs = corpus(roots, arguments.files, arguments.mutated)
+    docs = corpus(roots, arguments.files, arguments.mutated, arguments.glob)
     near_duplicate_pairs(docs.slice(0, 200))  # compiled, or loaded from the cache
     truth = Truth(docs)
     report = {

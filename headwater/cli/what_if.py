@@ -69,6 +69,10 @@ def command(
     return 0
 
 
+SOURCES_SHOWN = 15
+"""Those that change most; --json has all."""
+
+
 class _Writer:
     """Prints the answer from the totals down to single documents."""
 
@@ -132,12 +136,16 @@ class _Writer:
         unit = self._found.unit.partition(" (")[0]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("\nsource", no_wrap=True)
-        for word in ("\ngained", "lost", *((f"gained {unit}", f"lost {unit}") if sized else ())):
-            table.add_column(word, justify="right", no_wrap=True)
-        for row in self._found.by_source:
+        for word in ("gained", "lost", *((f"gained {unit}", f"lost {unit}") if sized else ())):
+            table.add_column(f"\n{word}", justify="right", min_width=8)
+        shown = self._found.by_source[:SOURCES_SHOWN]
+        for row in shown:
             sizes = (_amount(row.gained.size, unit), _amount(row.lost.size, unit)) if sized else ()
             table.add_row(plain(row.source), count(row.gained.rows), count(row.lost.rows), *sizes)
         self._out.print(table)
+        more = len(self._found.by_source) - len(shown)
+        if more:
+            self._out.print(f"and {more:,} more sources (all of them with --json)", style="dim")
 
     def _samples(self, title: str, samples: tuple[Sample, ...]) -> None:
         if not samples:

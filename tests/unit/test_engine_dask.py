@@ -174,7 +174,8 @@ def test_a_lake_travels_as_its_address(tmp_path, monkeypatch):
     assert (there.uri, there.schema, there.defer) == (str(tmp_path / "lake"), "prod", "dev")
 
 
-def test_wrong_use():
+def test_wrong_use(monkeypatch):
+    monkeypatch.setattr("headwater.engine.dask.CONNECT_SECONDS", 1)
     with pytest.raises(UsageError, match="workers or an address"):
         DaskEngine()
     with pytest.raises(UsageError, match="no Dask scheduler answers at tcp://127.0.0.1:1"):
