@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from headwater.decisions import drop_orphans
 from headwater.engine.dask import DaskEngine
 from headwater.errors import HeadwaterError, UsageError
 from headwater.lake import RAW_SCHEMA, Provenance, new_build_id
-from headwater.project import Project
+from headwater.project import Project, temporary_environment
 
 BUILDS = pa.schema(
     {
@@ -124,7 +123,7 @@ def build(
     }
     with (
         _engine(workers, dask) as engine,
-        _environment(environment),
+        temporary_environment(environment),
         contextlib.chdir(project.root),
     ):
         result, failures, outcomes = _run_dbt(arguments, on_event, engine)
@@ -226,17 +225,3 @@ def _record(project: Project, report: BuildReport) -> None:
         mode="append",
         provenance=Provenance(kind="log", build_id=report.build_id),
     )
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -66,11 +66,13 @@ def near_duplicates_against(
     threshold, ngram, num_perm, seed: as for ``near_duplicate_pairs``.
     memory_bytes: what the blocks of work and DuckDB may use together.
 
-    Returns ------- One row per document of ``a``, by doc_id: ``doc_id``, ``match_doc_id`` (null: none; of
-    equally similar ones the smallest id), ``similarity`` (float32, exact before rounding) and ``kind``:
-    ``equal_shingles`` (the same set of shingles) or ``near``. A document without words matches nothing. In
-    families of more than 512 distinct near-duplicates, of both sides together, a document is compared with
-    some of them, not all (``headwater.dedup.pairs``).
+    Returns
+    -------
+    One row per document of ``a``, by doc_id: ``doc_id``, ``match_doc_id`` (null: none; of equally similar
+    ones the smallest id), ``similarity`` (float32, exact before rounding) and ``kind``: ``equal_shingles``
+    (the same set of shingles) or ``near``. A document without words matches nothing. In families of more than
+    512 distinct near-duplicates, of both sides together, a document is compared with some of them, not all
+    (``headwater.dedup.pairs``).
     """
     if not 0 < threshold <= 1:
         raise UsageError(f"threshold must be above 0 and at most 1, got {threshold}")

@@ -62,9 +62,11 @@ def duplicate_lines(
     keep_first: doc_ids, the one to keep first; by default they go by doc_id.
     memory_bytes: what the table of marks, DuckDB and the blocks of work may use together.
 
-    Returns ------- ``doc_id``, ``start`` and ``end`` (bytes of the UTF-8 text, line feed excluded),
-    ``num_chars`` (code points of the unit as it stands), ``match_doc_id``, ``match_start``; by document in
-    the order above, and start. Work begins with the first batch read.
+    Returns
+    -------
+    ``doc_id``, ``start`` and ``end`` (bytes of the UTF-8 text, line feed excluded), ``num_chars`` (code
+    points of the unit as it stands), ``match_doc_id``, ``match_start``; by document in the order above, and
+    start. Work begins with the first batch read.
     """
     units(pa.array([], pa.large_string()), unit=unit, form=form, min_chars=min_chars)  # refuses bad settings
 

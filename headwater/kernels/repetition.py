@@ -40,51 +40,70 @@ def repeated_ngrams(hashes, before, words, counting, names, times, stamp, places
 
     ``before[i]`` is the number of characters of the words before word i (one more entry than words). With
     DOLMA, ``out[9:15]`` are the sums that the repeated ones are shares of. The six arrays before ``out`` are
-    room to work in: ``words`` entries each, and :func:`table_size` slots.
+    room to work in: ``words`` entries each, and :func:`table_size` slots; all unsigned, which saves a check
+    for negative places at each access.
     """
     for i in range(15):
         out[i] = 0
-    active = words
     for i in range(words):
-        names[i] = np.int64(hashes[i] >> _U(1))
-        places[i] = i
         stamp[i] = 0
+    active = words
     for n in range(2, 11):
-        while active > 0 and places[active - 1] + n > words:  # places ascend
-            active -= 1
-        mask = table_size(active) - 1
-        for i in range(mask + 1):
-            slots[i] = 0
+        active = _name(hashes, words, n, active, names, times, places, slots, slot_keys)
+        kept = 0
         for k in range(active):
-            place = places[k]
-            key = (_U(names[place]) * _ROLL) ^ hashes[place + n - 1]
-            key = (key ^ (key >> _U(33))) * _MIX
-            slot = np.int64(key >> _U(33)) & mask
-            while slots[slot] != 0 and slot_keys[slot] != key:
-                slot = (slot + 1) & mask
-            first = slots[slot] - 1
-            if first < 0:
-                first = place
-                slots[slot] = place + 1
-                slot_keys[slot] = key
-                times[place] = 1
-            else:
-                times[first] += 1
-            names[place] = first
+            place = places[k] if n > 2 else np.uint32(k)
+            places[kept] = place
+            kept += times[names[place]] > 1
+        active = kept
         if n <= 4:
             out[n - 2] = _top(places, active, names, times, before, words, n, counting)
         else:
-            out[n - 2] = _repeated(places, active, names, times, before, n, counting, stamp)
+            out[n - 2] = _repeated(places, active, names, before, n, counting, stamp)
             if counting == DOLMA:
                 total = np.int64(0)
                 for i in range(words - n + 1):
                     total += before[i + n] - before[i]
                 out[n + 4] = total
-        kept = 0
-        for k in range(active):
-            places[kept] = places[k]
-            kept += times[names[places[k]]] > 1
-        active = kept
+
+
+@inline_kernel
+def _name(hashes, words, n, active, names, times, places, slots, slot_keys):
+    """Name the n-grams at ``places`` (every pair of words for n = 2); returns how many there are."""
+    if n == 2:
+        active = max(words - 1, 0)
+    while active > 0 and n > 2 and np.int64(places[active - 1]) + n > words:  # places ascend
+        active -= 1
+    mask = _U(table_size(active) - 1)
+    for i in range(mask + _U(1)):
+        slots[i] = 0
+    step = _U(n - 1)
+    for k in range(active):
+        place = _U(k)
+        key = hashes[place]
+        if n > 2:
+            place = _U(places[place])
+            name = _U(names[place])
+            # Most of what repeats goes on as its first occurrence does: only the others are looked up.
+            if hashes[name + step] == hashes[place + step]:
+                times[name] = np.uint32(1) if name == place else times[name] + np.uint32(1)
+                continue
+            key = name
+        key = (key * _ROLL) ^ hashes[place + step]
+        key = (key ^ (key >> _U(33))) * _MIX
+        slot = (key >> _U(33)) & mask
+        while slots[slot] != 0 and slot_keys[slot] != key:
+            slot = (slot + _U(1)) & mask
+        if slots[slot] == 0:
+            slots[slot] = place + _U(1)
+            slot_keys[slot] = key
+            times[place] = 1
+            names[place] = place
+        else:
+            first = _U(slots[slot]) - _U(1)
+            times[first] += np.uint32(1)
+            names[place] = first
+    return active
 
 
 @inline_kernel
@@ -93,14 +112,12 @@ def _top(places, active, names, times, before, words, n, counting):
     length = np.int64(0)
     for k in range(active):
         place = places[k]
-        if times[names[place]] < 2 or times[names[place]] < most or names[place] != place:
-            continue
-        here = before[place + n] - before[place]
-        if times[place] > most:
-            most = np.int64(times[place])
-            length = here
-        elif counting == UNION:
-            length = max(length, here)
+        count = np.int64(times[names[place]])
+        if count > most:  # the first place of its n-gram: an earlier one would have come first
+            most = count
+            length = before[np.int64(place) + n] - before[place]
+        elif counting == UNION and count == most:
+            length = max(length, before[np.int64(place) + n] - before[place])
     if most == 1:
         if counting == UNION or words < n:
             return np.int64(0)
@@ -109,24 +126,23 @@ def _top(places, active, names, times, before, words, n, counting):
 
 
 @inline_kernel
-def _repeated(places, active, names, times, before, n, counting, stamp):
+def _repeated(places, active, names, before, n, counting, stamp):
     chars = np.int64(0)
     until = np.int64(0)
     for k in range(active):
-        place = places[k]
-        if times[names[place]] < 2:
-            continue
+        place = np.int64(places[k])
         if counting == DOLMA:
             chars += before[place + n] - before[place]
         elif counting == UNION:
             chars += before[place + n] - before[max(until, place)]
             until = place + n
         elif place >= until:
-            if stamp[names[place]] == n:
+            name = names[place]
+            if stamp[name] == n:
                 chars += before[place + n] - before[place]
                 until = place + n
             else:
-                stamp[names[place]] = n
+                stamp[name] = n
     return chars
 
 

@@ -17,7 +17,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from headwater.kernels.jit import inline_kernel
+from headwater.kernels.jit import forced_kernel, load64, multiply_wide
 from headwater.kernels.token_data import NUM_RUNS, PACKED
 from headwater.rules import english_exceptions
 
@@ -40,7 +40,7 @@ from headwater.rules import english_exceptions
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bit
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd; 2**64 / golden ratio
 EXCEPTION_SLOTS = 4096
-_ONE, _TWO, _HALF = np.uint64(21), np.uint64(42), np.uint64(32)
+_HALF = np.uint64(32)
 
 
 def _flags() -> npt.NDArray[np.uint16]:
@@ -51,23 +51,29 @@ def _flags() -> npt.NDArray[np.uint16]:
     return flags
 
 
-@inline_kernel
+@forced_kernel
 def hash_span(cp, low, high):
-    """A 64-bit hash of code points: three to a multiplication, which is what hashing short words costs."""
-    value = FNV_OFFSET ^ np.uint64(high - low)
+    """A 64-bit hash of ``cp[low:high]`` (uint32), after wyhash: four code points to a multiplication.
+
+    The last four may overlap those before. A code point has 21 bits: the first factor has others, so it is
+    never 0, and the length stands apart from them.
+    """
+    length = high - low
+    value = FNV_OFFSET + np.uint64(length) * SPREAD
+    if length < 4:
+        if length == 0:
+            return value
+        one = np.uint64(cp[low]) | (np.uint64(cp[low + (length >> 1)]) << _HALF)
+        upper, lower = multiply_wide(one ^ SPREAD, np.uint64(cp[high - 1]) ^ value)
+        return upper ^ lower
     at = low
-    while at + 3 <= high:
-        packed = np.uint64(cp[at]) | (np.uint64(cp[at + 1]) << _ONE) | (np.uint64(cp[at + 2]) << _TWO)
-        value = (value ^ packed) * SPREAD
-        value ^= value >> _HALF
-        at += 3
-    if at < high:
-        packed = np.uint64(cp[at])
-        if at + 1 < high:
-            packed |= np.uint64(cp[at + 1]) << _ONE
-        value = (value ^ packed) * SPREAD
-        value ^= value >> _HALF
-    return value
+    last = high - 4
+    while at < last:
+        upper, lower = multiply_wide(load64(cp, at) ^ SPREAD, load64(cp, at + 2) ^ value)
+        value = upper ^ lower
+        at += 4
+    upper, lower = multiply_wide(load64(cp, last) ^ SPREAD, load64(cp, last + 2) ^ value)
+    return upper ^ lower
 
 
 def hash_of(text: str) -> int:

@@ -18,12 +18,13 @@ import pyarrow as pa
 from headwater.kernels import segments as s
 from headwater.kernels import token_classes as t
 from headwater.kernels.characters import ALNUM, ALPHA, LOWER, SPACE, TABLE, decode
+from headwater.kernels.chunks import HEAD, LONGEST, WORDS_PER_SLOT, next_chunk, slots_for
 from headwater.kernels.flat import Bytes, Offsets, flatten
 from headwater.kernels.jit import inline_kernel, kernel
 from headwater.kernels.refinedweb import removed_words
 from headwater.kernels.repetition import DATATROVE, DOLMA, UNION, most_repeats, repeated_ngrams, table_size
 from headwater.kernels.text import STOP_WORDS
-from headwater.kernels.wordsplit import SEGMENTS, SPACED, TOKENS, split_words, word_bound
+from headwater.kernels.wordsplit import SEGMENTS, SPACED, TOKENS, like_exception, split_words, word_bound
 
 COUNTS = (
     "chars",
@@ -83,6 +84,7 @@ _SHORT, _FINEWEB_DUP, _NEWLINES = _AT["short_lines"], _AT["fineweb_dup_chars"], 
 _REPEATS, _REMOVED = _AT["max_repeats"], _AT["removed_words"]
 
 LONGEST_PHRASE = 13  # dolma 1.2.1, tokenizer_repetitions: MAX_PERIOD
+LONGEST_COUNTED = 1023  # characters of a word, for the median
 SHORT_LINE_CHARS = 30  # FineWeb: datatrove 0.10, short_line_length
 
 
@@ -125,6 +127,7 @@ _U = np.uint64
 _SPACE, _ALPHA, _ALNUM, _LOWER = np.uint32(SPACE), np.uint32(ALPHA), np.uint32(ALNUM), np.uint32(LOWER)
 _SYMBOL, _TERMINAL, _LETTER = np.uint16(t.SYMBOL), np.uint16(t.TERMINAL), np.uint16(t.LETTER)
 _STOP_CODES = np.array([int.from_bytes(word.encode(), "big") for word in STOP_WORDS], dtype=np.uint64)
+_LOW = _U(0xFFFFFFFF)
 _HASH, _DOT, _DOTS = np.uint32(ord("#")), np.uint32(ord(".")), np.uint32(ord("…"))
 
 
@@ -166,53 +169,69 @@ def _web_counts(
     split, ngram_split, counting, which, fold = variant[0], variant[1], variant[2], variant[3], variant[4]
     quality, strip, bullets, dotted = variant[5], variant[6], variant[7], variant[8]
     line_cut, paragraph_cut, every = variant[9], variant[10], variant[11]
-    cp = np.empty(4096, dtype=np.uint32)
+    cp = np.empty(4097, dtype=np.uint32)
     starts, ends = np.empty(1024, dtype=np.int64), np.empty(1024, dtype=np.int64)
-    hashes, before = np.empty(1024, dtype=np.uint64), np.empty(1025, dtype=np.int64)
+    hashes, before = np.empty(1026, dtype=np.uint64), np.empty(1027, dtype=np.int64)
     stack = np.empty(2048, dtype=np.int64)
     line_starts, line_ends = np.empty(256, dtype=np.int64), np.empty(256, dtype=np.int64)
     breaks = np.empty(254, dtype=np.int64)
-    slots, slot_keys = np.empty(16, dtype=np.int32), np.empty(16, dtype=np.uint64)
-    names, places = np.empty(16, dtype=np.int64), np.empty(16, dtype=np.int32)
-    times, stamp = np.empty(16, dtype=np.int32), np.empty(16, dtype=np.int8)
+    slots, slot_keys = np.empty(16, dtype=np.uint32), np.empty(16, dtype=np.uint64)
+    names, places = np.empty(16, dtype=np.uint32), np.empty(16, dtype=np.uint32)
+    times, stamp = np.empty(16, dtype=np.uint32), np.empty(16, dtype=np.uint8)
     c = np.zeros(out.shape[0], dtype=np.int64)
+    chunk = np.zeros(out.shape[0], dtype=np.int64)
+    lengths = np.empty(LONGEST_COUNTED + 1, dtype=np.int64)
+    size = slots_for(offsets[-1] - offsets[0]) if split == TOKENS else 1
+    keys, records = np.zeros(size, dtype=np.uint64), np.empty(size, dtype=np.uint32)
+    pool = np.empty(WORDS_PER_SLOT * size, dtype=np.uint64)
+    tail = np.int64(0)
     grams, copies = np.zeros(15, dtype=np.int64), np.zeros(5, dtype=np.int64)
     for row in range(len(offsets) - 1):
         for i in range(len(c)):
             c[i] = 0
         size = offsets[row + 1] - offsets[row]
-        if size > len(cp):
-            cp = np.empty(size, dtype=np.uint32)
-        count = decode_all(data, offsets[row], offsets[row + 1], cp)
+        if size >= len(cp):
+            cp = np.empty(size + 1, dtype=np.uint32)
+        bound = s.count_breaks(data, offsets[row], offsets[row + 1])
+        if bound + 2 > len(line_starts):
+            line_starts, line_ends = np.empty(bound + 2, dtype=np.int64), np.empty(bound + 2, dtype=np.int64)
+            breaks = np.empty(bound, dtype=np.int64)
+        count, num_breaks = s.decode_breaks(data, offsets[row], offsets[row + 1], cp, breaks)
         c[_CHARS] = count
         bound = word_bound(cp, count, table, flags)
         if bound > len(starts):
             starts, ends = np.empty(bound, dtype=np.int64), np.empty(bound, dtype=np.int64)
-            hashes, before = np.empty(bound, dtype=np.uint64), np.empty(bound + 1, dtype=np.int64)
+            hashes, before = np.empty(bound + 2, dtype=np.uint64), np.empty(bound + 3, dtype=np.int64)
             stack = np.empty(2 * bound, dtype=np.int64)
-        bound = s.count_breaks(cp, count)
-        if bound + 2 > len(line_starts):
-            line_starts, line_ends = np.empty(bound + 2, dtype=np.int64), np.empty(bound + 2, dtype=np.int64)
-            breaks = np.empty(bound, dtype=np.int64)
-        num_breaks = s.find_breaks(cp, count, breaks)
-        words = split_words(cp, 0, count, split, table, flags, starts, ends, stack)
-        _hash_words(cp, starts, ends, words, hashes, before)
-        _word_counts(cp, starts, ends, words, which, fold, counting, table, flags, stops, c)
-        _symbols(cp, count, dotted, c)
+        if split == TOKENS and 2 * bound + HEAD + 4 + tail > len(pool):
+            grown = np.empty(2 * bound + HEAD + 4 + WORDS_PER_SLOT * len(keys), dtype=np.uint64)
+            grown[:tail] = pool[:tail]
+            pool = grown
+        if split == TOKENS:
+            words, tail = _tokens(
+                cp, count, which, fold, table, flags, stops, starts, ends, stack, keys, records, pool, tail,
+                chunk, hashes, before, c,
+            )  # fmt: skip
+            for k in range(num_breaks):
+                c[_NEWLINES] += cp[breaks[k]] == 10
+        else:
+            words = split_words(cp, 0, count, split, table, flags, starts, ends, stack)
+            _hash_words(cp, starts, ends, words, hashes, before)
+            _word_counts(cp, starts, ends, words, which, fold, counting, table, flags, stops, lengths, c)
+            _symbols(cp, 0, count, dotted, c)
+        distinct = c[_DISTINCT]
+        c[_DISTINCT] = 0
+        while distinct > 0:
+            c[_DISTINCT] += distinct & 1
+            distinct >>= 1
         if ngram_split != split:
             words = split_words(cp, 0, count, ngram_split, table, flags, starts, ends, stack)
             _hash_words(cp, starts, ends, words, hashes, before)
         if table_size(words) > len(slots):
-            slots = np.empty(table_size(words), dtype=np.int32)
-            slot_keys = np.empty(table_size(words), dtype=np.uint64)
-            names, places = (
-                np.empty(table_size(words), dtype=np.int64),
-                np.empty(table_size(words), dtype=np.int32),
-            )
-            times, stamp = (
-                np.empty(table_size(words), dtype=np.int32),
-                np.empty(table_size(words), dtype=np.int8),
-            )
+            size = table_size(words)
+            slots, slot_keys = np.empty(size, dtype=np.uint32), np.empty(size, dtype=np.uint64)
+            names, places = np.empty(size, dtype=np.uint32), np.empty(size, dtype=np.uint32)
+            times, stamp = np.empty(size, dtype=np.uint32), np.empty(size, dtype=np.uint8)
         repeated_ngrams(hashes, before, words, counting, names, times, stamp, places, slots, slot_keys, grams)
         c[_NGRAM_OF] = before[words]
         if counting == DOLMA:
@@ -225,6 +244,7 @@ def _web_counts(
         _marked_lines(cp, line_starts, line_ends, found, strip, bullets, dotted, table, c)
         found = s.segments(cp, count, line_cut, breaks, num_breaks, table, line_starts, line_ends)
         s.repeated_segments(cp, line_starts, line_ends, found, copies)
+        lines, later_chars = found, copies[1]
         c[_LINES] = found
         c[_DUP_LINES], c[_DUP_LINE_CHARS] = copies[2 * every], copies[2 * every + 1]
         c[_DUP_LINE_OF] = copies[4]
@@ -234,7 +254,10 @@ def _web_counts(
         c[_DUP_PARAGRAPHS], c[_DUP_PARAGRAPH_CHARS] = copies[2 * every], copies[2 * every + 1]
         c[_DUP_PARAGRAPH_OF] = copies[4]
         found = s.segments(cp, count, s.WRITTEN, breaks, num_breaks, table, line_starts, line_ends)
-        s.repeated_segments(cp, line_starts, line_ends, found, copies)
+        if line_cut == s.FEED_RUNS and found == lines:  # the same lines: none of them is blank
+            copies[1] = later_chars
+        else:
+            s.repeated_segments(cp, line_starts, line_ends, found, copies)
         c[_WRITTEN], c[_FINEWEB_DUP] = found, copies[1]
         for i in range(found):
             c[_TERMINAL_LINES] += (flags[cp[line_ends[i] - 1]] & _TERMINAL) != 0
@@ -247,6 +270,97 @@ def _web_counts(
 
 
 @inline_kernel
+def _tokens(
+    cp, count, which, fold, table, flags, stops, starts, ends, stack, keys, records, pool, tail, chunk,
+    hashes, before, c,
+):  # fmt: skip
+    """Tokens of a document and all counts of them, through the memory of chunks.
+
+    Returns how many tokens, and where the next record goes in ``pool``. Ellipses and number signs do not
+    cross white space (``dotted`` below 2), and the counts of words never look beyond one.
+    """
+    words = np.int64(0)
+    before[0] = chars = np.int64(0)
+    mask = _U(len(keys) - 1)
+    plain_words, plain_chars = np.int64(0), np.int64(0)
+    first = second = third = _U(0)
+    ellipses = distinct = _U(0)
+    at = np.int64(0)
+    while True:
+        begin, at, plain = next_chunk(cp, at, count, table)
+        if begin == count:
+            break
+        key = t.hash_span(cp, begin, at)
+        length = at - begin
+        if plain and length > 4 and not like_exception(cp, begin, at):  # stop words have at most four
+            hashes[words] = key
+            words += 1
+            chars += length
+            before[words] = chars
+            plain_words += 1
+            plain_chars += length
+            continue
+        slot = (key >> _U(20)) & mask
+        if keys[slot] == key:
+            place = _U(records[slot])
+        else:
+            tokens = split_words(cp, begin, at, TOKENS, table, flags, starts, ends, stack)
+            room = HEAD + 2 * max(tokens, 2)
+            if tail + room > WORDS_PER_SLOT * len(keys):
+                tail = np.int64(0)
+                for i in range(len(keys)):
+                    keys[i] = _U(0)
+            place = _U(tail)
+            _record(cp, begin, at, tokens, which, fold, table, flags, stops, starts, ends, chunk, pool, place)
+            if length <= LONGEST:
+                keys[slot], records[slot] = key, place
+                tail += room
+        head = pool[place]
+        first += head
+        second += pool[place + _U(1)]
+        third += pool[place + _U(2)]
+        ellipses += pool[place + _U(3)] & _LOW
+        distinct |= pool[place + _U(3)] >> _U(32)
+        place += _U(HEAD)
+        tokens = np.int64(head & _LOW)
+        # Two at once, whether there are or not: few chunks have more, and a branch costs more than a store.
+        one, two = np.int64(pool[place + _U(1)]), np.int64(pool[place + _U(3)])
+        hashes[words], hashes[words + 1] = pool[place], pool[place + _U(2)]
+        before[words + 1], before[words + 2] = chars + one, chars + one + two
+        chars += one + (two if tokens > 1 else np.int64(0))
+        for i in range(2, tokens):
+            place += _U(2)
+            hashes[words + i] = pool[place + _U(2)]
+            chars += np.int64(pool[place + _U(3)])
+            before[words + i + 1] = chars
+        words += tokens
+    counted, total = np.int64(first >> _U(32)), np.int64(first & _LOW)
+    c[_TOKENS] = words
+    c[_WORDS] = plain_words + counted
+    c[_LENGTH_WORDS] = plain_words + (counted if which == 1 else total)
+    c[_WORD_CHARS] = plain_chars + np.int64(second & _LOW)
+    c[_ALPHA_WORDS] = plain_words + np.int64(second >> _U(32))
+    c[_STOPS], c[_HASHES] = np.int64(third & _LOW), np.int64(third >> _U(32))
+    c[_ELLIPSES], c[_DISTINCT] = np.int64(ellipses), np.int64(distinct)
+    return words, tail
+
+
+@inline_kernel
+def _record(cp, low, high, tokens, which, fold, table, flags, stops, starts, ends, chunk, pool, place):
+    for i in range(_QUALITY_LINES):
+        chunk[i] = 0
+    _word_counts(cp, starts, ends, tokens, which, fold, DATATROVE, table, flags, stops, chunk, chunk)
+    _symbols(cp, low, high, 0, chunk)
+    pool[place] = _U(tokens) | (_U(chunk[_WORDS]) << _U(32))
+    pool[place + _U(1)] = _U(chunk[_WORD_CHARS]) | (_U(chunk[_ALPHA_WORDS]) << _U(32))
+    pool[place + _U(2)] = _U(chunk[_STOPS]) | (_U(chunk[_HASHES]) << _U(32))
+    pool[place + _U(3)] = _U(chunk[_ELLIPSES]) | (_U(chunk[_DISTINCT]) << _U(32))
+    for i in range(tokens):
+        pool[place + _U(HEAD + 2 * i)] = t.hash_span(cp, starts[i], ends[i])
+        pool[place + _U(HEAD + 1 + 2 * i)] = _U(ends[i] - starts[i])
+
+
+@inline_kernel
 def _hash_words(cp, starts, ends, words, hashes, before):
     before[0] = 0
     for i in range(words):
@@ -255,12 +369,14 @@ def _hash_words(cp, starts, ends, words, hashes, before):
 
 
 @inline_kernel
-def _word_counts(cp, starts, ends, words, which, fold, counting, table, flags, stops, c):
+def _word_counts(cp, starts, ends, words, which, fold, counting, table, flags, stops, lengths, c):
     distinct = 0
     longest = 0
     for i in range(words):
         longest = max(longest, ends[i] - starts[i])
-    lengths = np.zeros(min(longest, 1023) + 1 if counting == DOLMA else 1, dtype=np.int64)
+    if counting == DOLMA:
+        for i in range(len(lengths)):
+            lengths[i] = 0
     for i in range(words):
         low, high = starts[i], ends[i]
         alpha = marked = False
@@ -283,7 +399,7 @@ def _word_counts(cp, starts, ends, words, which, fold, counting, table, flags, s
         c[_ALPHA_WORDS] += alpha
         c[_SYMBOLS] += marked
         if counting == DOLMA:
-            lengths[min(high - low, 1023)] += 1
+            lengths[min(high - low, LONGEST_COUNTED)] += 1
         if 2 <= high - low <= 4:
             value = _U(0)
             for k in range(low, high):
@@ -293,13 +409,10 @@ def _word_counts(cp, starts, ends, words, which, fold, counting, table, flags, s
                 if stops[k] == value:
                     c[_STOPS] += 1
                     distinct |= 1 << k
-    c[_TOKENS] = words
-    while distinct > 0:
-        c[_DISTINCT] += distinct & 1
-        distinct >>= 1
+    c[_TOKENS], c[_DISTINCT] = words, distinct
     if counting == DOLMA and words > 0:
         low, high = _at_rank(lengths, (words - 1) // 2), _at_rank(lengths, words // 2)
-        if high == len(lengths) - 1 and longest > high:  # the last entry stands for all that are longer
+        if high == LONGEST_COUNTED:  # which stands for all that are longer
             every = np.sort(ends[:words] - starts[:words])
             low, high = every[(words - 1) // 2], every[words // 2]
         c[_MEDIAN] = low + high
@@ -316,15 +429,15 @@ def _at_rank(histogram, rank):
 
 
 @inline_kernel
-def _symbols(cp, count, dotted, c):
+def _symbols(cp, low, high, dotted, c):
     """Number signs, ellipses as ``str.count`` finds them, line feeds."""
     dots = hashes = ellipses = newlines = np.int64(0)
     until = np.int64(0)  # of the last ". . ."
-    for i in range(count):
+    for i in range(low, high):
         code = cp[i]
         if code == _DOT:
             dots += 1
-            if dotted == 2 and i >= until and i + 4 < count:
+            if dotted == 2 and i >= until and i + 4 < high:
                 spaced = cp[i + 1] == 32 and cp[i + 2] == _DOT and cp[i + 3] == 32 and cp[i + 4] == _DOT
                 if spaced:
                     ellipses += 1

@@ -23,7 +23,7 @@ from headwater.kernels.characters import DIGIT as IS_DIGIT
 from headwater.kernels.characters import MARK as IS_MARK
 from headwater.kernels.characters import SOLO as IS_SOLO
 from headwater.kernels.characters import SPACE as IS_SPACE
-from headwater.kernels.jit import inline_kernel
+from headwater.kernels.jit import forced_kernel, inline_kernel
 
 SPACED, TOKENS, SEGMENTS = range(3)
 SPLITS = {"whitespace": SPACED, "spacy": TOKENS, "unicode": SEGMENTS}
@@ -106,7 +106,7 @@ def split_words(cp, low, high, split, table, flags, starts, ends, stack):
             digits = digits or 48 <= cp[at] <= 57
             at += 1
         plain = letters == at
-        if split == SPACED or (plain and not _like_exception(cp, begin, at)):
+        if split == SPACED or (plain and not like_exception(cp, begin, at)):
             starts[words], ends[words] = begin, at
             words += 1
         elif letters == at - 1 and letters > begin and _ends_word(cp, begin, at, flags):
@@ -121,8 +121,8 @@ def split_words(cp, low, high, split, table, flags, starts, ends, stack):
     return words
 
 
-@inline_kernel
-def _like_exception(cp, low, high):
+@forced_kernel
+def like_exception(cp, low, high):
     """Whether some exception is as long and has the same first and last character, or nearly."""
     length = high - low
     if length > _LONGEST:
@@ -131,7 +131,7 @@ def _like_exception(cp, low, high):
     return (first & last & _U(1)) != 0
 
 
-@inline_kernel
+@forced_kernel
 def _ends_word(cp, low, high, flags):
     """Whether a chunk of letters and one character is a word and a mark, and can be nothing else."""
     code = cp[high - 1]
@@ -141,20 +141,20 @@ def _ends_word(cp, low, high, flags):
     elif (flags[code] & _SUFFIX) == 0:
         return False
     return (
-        not _like_exception(cp, low, high) and not _like_exception(cp, low, high - 1) and not _glues(cp, high)
+        not like_exception(cp, low, high) and not like_exception(cp, low, high - 1) and not _glues(cp, high)
     )
 
 
-@inline_kernel
+@forced_kernel
 def _glues(cp, high):
     """Whether the last two characters may begin an exception that is cut and glued (``z.``)."""
     return _OPENINGS[(31 * np.int64(cp[high - 2]) + np.int64(cp[high - 1])) & 4095]
 
 
-@inline_kernel
+@forced_kernel
 def _exception(cp, low, high):
     """Slot of the exception that ``cp[low:high]`` is, or -1."""
-    if high <= low or not _like_exception(cp, low, high):
+    if high <= low or not like_exception(cp, low, high):
         return np.int64(-1)
     value = _FNV_OFFSET
     for i in range(low, high):
@@ -168,7 +168,7 @@ def _exception(cp, low, high):
     return np.int64(-1)
 
 
-@inline_kernel
+@forced_kernel
 def _chunk(cp, low, high, plain, digits, flags, starts, ends, words, stack):
     """spaCy's tokens of a chunk without white space, appended from ``words`` on."""
     found = _exception(cp, low, high)
@@ -242,7 +242,7 @@ def _chunk(cp, low, high, plain, digits, flags, starts, ends, words, stack):
     return words
 
 
-@inline_kernel
+@forced_kernel
 def _glued(cp, starts, ends, first, words):
     """Put together again what is one token to spaCy although its rules cut it: ``:)``, ``''``, ``z.``."""
     kept = first
@@ -271,7 +271,7 @@ def _glued(cp, starts, ends, first, words):
     return kept
 
 
-@inline_kernel
+@forced_kernel
 def _prefix(cp, low, high, flags):
     code = cp[low]
     if code == 46:
@@ -291,7 +291,7 @@ def _prefix(cp, low, high, flags):
     return 0
 
 
-@inline_kernel
+@forced_kernel
 def _suffix(cp, low, high, flags):
     if low >= high:
         return 0
@@ -336,7 +336,7 @@ def _suffix(cp, low, high, flags):
     return longest
 
 
-@inline_kernel
+@forced_kernel
 def _among(code, codes):
     for i in range(len(codes)):  # noqa: SIM110 - numba has no any()
         if codes[i] == code:
@@ -344,7 +344,7 @@ def _among(code, codes):
     return False
 
 
-@inline_kernel
+@forced_kernel
 def _infixes(cp, low, high, flags, starts, ends, words):
     start = low
     at = low

@@ -33,7 +33,7 @@ def c4_stats(text: pa.Array, *, variant: str, min_words: int) -> pa.Array:
     line too), ``tfds`` (the original code), ``dclm``, ``dolma`` (a line may have several reasons, and curly
     brackets and lorem ipsum count wherever they stand). Sentences are spaCy's sentencizer's.
     """
-    counts, _ = c4_counts(text, _variant(variant), _words(variant, min_words))
+    counts, _ = c4_counts(text, _variant(variant), _words(variant, min_words), clean=False)
     return struct_array(STATS, {f"c4_{name}": count for name, count in counts.items()})
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from headwater.errors import UnknownName, UsageError
 from headwater.models import ModelSpec, fingerprint_of
-from headwater.project import Project
+from headwater.project import Project, temporary_environment
 
 _VAR = re.compile(r"""\bvar\(\s*['"](\w+)['"]""")
 
@@ -63,7 +63,7 @@ def compiled_models(
     arguments += ["--no-populate-cache"]
     arguments += ["--vars", json.dumps(dict(variables))] if variables else []
     environment = {**project.environment(), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
-    with _environment(environment), contextlib.chdir(project.root):
+    with temporary_environment(environment), contextlib.chdir(project.root):
         nodes = _compile(arguments)
     found = {str(node.name): _compiled(node, project.schema) for node in nodes}
     if model not in found:
@@ -136,17 +136,3 @@ def _target_path(root: Path) -> Path:
 def _project_file(root: Path) -> dict[str, Any]:
     loaded = yaml.safe_load((root / "dbt_project.yml").read_text(encoding="utf-8"))
     return loaded if isinstance(loaded, dict) else {}
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
