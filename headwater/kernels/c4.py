@@ -257,7 +257,7 @@ def _has_words(cp, low, high, needed, table):
 @inline_kernel
 def _has(cp, low, high, code):
     found = np.uint32(0)
-    for i in range(low, high):  # no early end: this way it takes eight characters at once
+    for i in range(np.uint64(low), np.uint64(high)):  # no early end: this way it takes eight at once
         found |= np.uint32(cp[i] == np.uint32(code))
     return found != 0
 
@@ -330,9 +330,9 @@ def _maybe_phrase(cp, low, high):
     None of them is the lower case of a character beyond ASCII. No branch: eight characters at once.
     """
     found = np.uint32(0)
-    bit = np.uint32(0x20)
-    for i in range(low, high - 2):
-        a, b, c = np.uint32(cp[i] | bit), np.uint32(cp[i + 1] | bit), np.uint32(cp[i + 2] | bit)
+    bit, one, two = np.uint32(0x20), np.uint64(1), np.uint64(2)
+    for i in range(np.uint64(low), np.uint64(max(low, high - 2))):
+        a, b, c = np.uint32(cp[i] | bit), np.uint32(cp[i + one] | bit), np.uint32(cp[i + two] | bit)
         found |= np.uint32((a == 106) & (b == 97) & (c == 118))
         found |= np.uint32((a == 99) & (b == 111) & (c == 111))
         found |= np.uint32((a == 114) & (b == 109) & (c == 115))

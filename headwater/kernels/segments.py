@@ -35,6 +35,8 @@ def is_break(code):
 @inline_kernel
 def count_breaks(data, start, end):
     """At least as many as there are characters that end a line in UTF-8; segments are at most two more."""
+    if end - start < 1 << 20:
+        return end - start
     found = np.int64(0)
     for i in range(start, end):
         byte = data[i]

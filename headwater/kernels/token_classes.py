@@ -40,7 +40,7 @@ from headwater.rules import english_exceptions
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bit
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd; 2**64 / golden ratio
 EXCEPTION_SLOTS = 4096
-_HALF = np.uint64(32)
+_ONE, _TWO, _FOUR, _HALF = (np.uint64(number) for number in (1, 2, 4, 32))
 
 
 def _flags() -> npt.NDArray[np.uint16]:
@@ -58,21 +58,22 @@ def hash_span(cp, low, high):
     The last four may overlap those before. A code point has 21 bits: the first factor has others, so it is
     never 0, and the length stands apart from them.
     """
+    low, high = np.uint64(low), np.uint64(high)  # unsigned: no check for negative places
     length = high - low
-    value = FNV_OFFSET + np.uint64(length) * SPREAD
+    value = FNV_OFFSET + length * SPREAD
     if length < 4:
         if length == 0:
             return value
-        one = np.uint64(cp[low]) | (np.uint64(cp[low + (length >> 1)]) << _HALF)
-        upper, lower = multiply_wide(one ^ SPREAD, np.uint64(cp[high - 1]) ^ value)
+        one = np.uint64(cp[low]) | (np.uint64(cp[low + (length >> _ONE)]) << _HALF)
+        upper, lower = multiply_wide(one ^ SPREAD, np.uint64(cp[high - _ONE]) ^ value)
         return upper ^ lower
     at = low
-    last = high - 4
+    last = high - _FOUR
     while at < last:
-        upper, lower = multiply_wide(load64(cp, at) ^ SPREAD, load64(cp, at + 2) ^ value)
+        upper, lower = multiply_wide(load64(cp, at) ^ SPREAD, load64(cp, at + _TWO) ^ value)
         value = upper ^ lower
-        at += 4
-    upper, lower = multiply_wide(load64(cp, last) ^ SPREAD, load64(cp, last + 2) ^ value)
+        at += _FOUR
+    upper, lower = multiply_wide(load64(cp, last) ^ SPREAD, load64(cp, last + _TWO) ^ value)
     return upper ^ lower
 
 

@@ -63,6 +63,8 @@ def _units():
 
 
 _UNITS, _UNIT_LENGTHS = _units()
+_INSIDE = (t.FLAGS[:128] & _ICON) != 0  # what may cut inside a chunk, of ASCII
+_INSIDE[[ord(c) for c in ".+-*^,:<>=/~"]] = True
 _CURRENCY = np.array([ord(c) for c in "$£€¥฿₽﷼₴"] + list(range(0x20A0, 0x20C0)), dtype=np.uint32)
 
 
@@ -350,6 +352,9 @@ def _infixes(cp, low, high, flags, starts, ends, words):
     at = low
     while at < high:
         code = cp[at]
+        if code < 128 and not _INSIDE[code]:
+            at += 1
+            continue
         length = 0
         flag = flags[code]
         if (flag & _PLAIN) != _LETTER and not (48 <= code <= 57):
