@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from headwater.kernels import characters
 from headwater.kernels.flat import flatten
 from headwater.kernels.shingles import shingle_sets, signatures
 from headwater.kernels.text import text_counts
+from headwater.kernels.token_classes import hash_span
 from headwater.kernels.xxh3 import digest_array, xxh3_64, xxh3_128
 
 NASTY = [
@@ -293,3 +294,9 @@ def test_kernels_work_where_nothing_can_be_cached(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(jit.numba, "njit", njit)
     assert jit.kernel(lambda x: x + 1)(2) == 3
+
+
+def test_word_hashes_tell_short_words_apart() -> None:
+    words = ["".join(letters) for n in (1, 2, 3, 4) for letters in product("0123abWU(", repeat=n)]
+    codes = [np.array([ord(letter) for letter in word], np.uint32) for word in words]
+    assert len({int(hash_span(code, 0, len(code))) for code in codes}) == len(words)
