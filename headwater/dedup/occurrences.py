@@ -39,6 +39,9 @@ Keys = Callable[[pa.Array, Words], tuple[Words, Places]]
 BLOCK_BYTES = 8 << 20
 """Text that a thread works on at a time; what it makes of it is of the same size."""
 
+BYTES_TO_SORT = 40
+"""Of DuckDB's limit for each row that is sorted at once; 16 were enough, 5 were not."""
+
 _SORTED_ROWS = 1 << 18
 _MOST_DOCUMENTS = (1 << 32) - 1
 
@@ -125,13 +128,16 @@ class Occurrences:
         self.threads = threads
         # Half of the memory is for these two; the other half for blocks of text, and the process itself.
         self.marks = new_marks(memory_bytes // 8)
+        self._sort_bytes = max(memory_bytes * 3 // 8, 128 << 20)
+        # In a file: what an in-memory database holds counts against its limit, and a sort needs it all.
         self.connection = duckdb.connect(
-            ":memory:",
+            str(folder / "occurrences.duckdb"),
             config={
-                "memory_limit": f"{max(memory_bytes * 3 // 8, 128 << 20)}B",
+                "memory_limit": f"{self._sort_bytes}B",
                 "temp_directory": str(folder / "spill"),
                 "threads": num_threads(threads),
                 "python_enable_replacements": False,
+                "preserve_insertion_order": False,  # what is read is ordered
             },
         )
         self.run(
@@ -188,8 +194,7 @@ class Occurrences:
         names = ("doc", "number", "first_byte", "end_byte", "match_doc", "match_number", "match_byte")
         self.run(f"create table later ({', '.join(f'{name} uinteger' for name in names)})")
         held, key = np.zeros(4, dtype=np.int64), np.zeros(2, dtype=np.uint64)
-        query = "select * from found order by high, low, doc, first_byte"
-        for batch in self.connection.cursor().sql(query).to_arrow_reader(_SORTED_ROWS):
+        for batch in self._sorted("found", "high", 1 << 64, "high, low, doc, first_byte"):
             columns = [np.asarray(column.to_numpy()) for column in batch.columns]
             keys, rows = np.column_stack(columns[:2]), np.stack(columns[2:])
             out = np.empty((7, rows.shape[1]), dtype=np.uint32)
@@ -198,9 +203,23 @@ class Occurrences:
                 parts = (out[i, :count].copy() for i in range(7))
                 self._insert("later", pa.table(dict(zip(names, parts, strict=True))))
         self.run("drop table found")
-        query = "select * from later order by doc, first_byte"
-        for batch in self.connection.cursor().sql(query).to_arrow_reader(_SORTED_ROWS):
+        ((documents,),) = self.run("select coalesce(max(doc), 0) + 1 from later")
+        for batch in self._sorted("later", "doc", documents, "doc, first_byte"):
             yield np.stack([np.asarray(column.to_numpy()) for column in batch.columns])
+
+    def _sorted(self, table: str, column: str, end: int, order: str) -> Iterator[pa.RecordBatch]:
+        """``table`` in ``order``, which begins with ``column`` (0 to ``end``), a range of it at a time.
+
+        One sort of everything ran out of memory at 80 million rows and 384 MB, spilling or not: the sorted
+        runs are merged all at once, a block of each in memory.
+        """
+        ((rows,),) = self.run(f"select count(*) from {table}")
+        parts = max(1, -(-rows * BYTES_TO_SORT // self._sort_bytes))
+        for part in range(parts):
+            low, high = (end * edge // parts for edge in (part, part + 1))
+            inside = f"{column} >= {low} and {column} <= {high - 1}"
+            query = f"select * from {table} where {inside} order by {order}"
+            yield from self.connection.cursor().sql(query).to_arrow_reader(_SORTED_ROWS)
 
     def _insert(self, table: str, rows: pa.Table) -> None:
         self.connection.register("incoming", rows)
