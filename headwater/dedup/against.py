@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -22,9 +21,9 @@ from headwater.dedup.candidates import Candidates
 from headwater.dedup.documents import Documents
 from headwater.dedup.ids import Ids, ids_from_arrow, ids_to_arrow
 from headwater.dedup.occurrences import Corpus, blocks, text_of
+from headwater.dedup.scratch import scratch
 from headwater.dedup.verify import verify
 from headwater.engine import ordered_map
-from headwater.engine.local import num_threads
 from headwater.errors import UsageError
 from headwater.kernels.normalize import form_number, normalized_hashes
 from headwater.kernels.pairs import FRESH
@@ -131,15 +130,7 @@ def exact_duplicates_against(
     form_number(form)
     with (
         tempfile.TemporaryDirectory(prefix="headwater-against-") as name,
-        duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": f"{max(memory_bytes // 2, 128 << 20)}B",
-                "temp_directory": str(Path(name) / "spill"),
-                "threads": num_threads(threads),
-                "python_enable_replacements": False,
-            },
-        ) as connection,
+        scratch(Path(name), limit_bytes=memory_bytes // 2, threads=threads) as connection,
     ):
         sides = _Sides(a, b, Path(name))
         nothing = normalized_hashes(pa.array([""], pa.large_string()), form)[0]

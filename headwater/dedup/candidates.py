@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -17,8 +16,8 @@ import pyarrow as pa
 from headwater.dedup.bands import bands_for, least_agreement
 from headwater.dedup.caps import CAPS, Caps
 from headwater.dedup.ids import ids_from_arrow
+from headwater.dedup.scratch import scratch
 from headwater.dedup.spread import spread_query
-from headwater.engine.local import num_threads
 from headwater.errors import UsageError
 from headwater.kernels.flat import whole
 from headwater.kernels.pairs import FRESH, REDONE, band_keys, bucket_pairs
@@ -49,15 +48,12 @@ class Candidates:
         self.num_sets = 0
         self.num_perm = 0
         self._minhash_path = folder / "minhash.u32"
-        self.connection = duckdb.connect(
+        self.connection = scratch(
+            folder,
+            limit_bytes=memory_bytes // 2,
+            threads=threads,
             # Little work is done faster without a file; what does not fit is spilled either way.
-            ":memory:" if in_memory else str(folder / "pairs.duckdb"),
-            config={
-                "memory_limit": f"{max(memory_bytes // 2, 128 << 20)}B",
-                "temp_directory": str(folder / "spill"),
-                "threads": num_threads(threads),
-                "python_enable_replacements": False,
-            },
+            name=":memory:" if in_memory else "pairs.duckdb",
         )
 
     def __enter__(self) -> Candidates:

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,6 +17,7 @@ from headwater.dedup.clusters import Stream
 from headwater.dedup.documents import Documents, Texts
 from headwater.dedup.estimate import memory_setting
 from headwater.dedup.ids import ids_from_arrow, ids_to_arrow
+from headwater.dedup.scratch import scratch
 from headwater.errors import DataMismatch
 from headwater.kernels.cut import cut
 from headwater.kernels.flat import flatten, whole
@@ -71,14 +71,8 @@ class _Sorted:
     """Spans in the order of the documents they belong to, by place in the stream of documents."""
 
     def __init__(self, folder: Path, ids: Iterator[pa.Array], spans: Stream) -> None:
-        self._con = duckdb.connect(
-            str(folder / "spans.duckdb"),
-            config={
-                "memory_limit": f"{memory_setting() // 4}B",
-                "temp_directory": str(folder / "spill"),
-                "threads": 1,
-                "preserve_insertion_order": False,
-            },
+        self._con = scratch(
+            folder, limit_bytes=memory_setting() // 4, threads=1, name="spans.duckdb", ordered=False
         )
         run(self._con, "create table places (doc_id blob, place bigint)")
         at = 0

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
 from headwater.dedup.clusters import Stream
 from headwater.dedup.ids import ids_from_arrow, ids_to_arrow
-from headwater.engine.local import num_threads
+from headwater.dedup.scratch import scratch
 from headwater.errors import UnknownName, UsageError
 from headwater.kernels.datatrove import join_by_size, roots
 from headwater.kernels.flat import whole
@@ -48,15 +48,7 @@ def datatrove_clusters(
     width = num_buckets * hashes_per_bucket
     with (
         tempfile.TemporaryDirectory(prefix="headwater-datatrove-") as folder,
-        duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": f"{max(memory_bytes // 2, 128 << 20)}B",
-                "temp_directory": folder,
-                "threads": num_threads(threads),
-                "python_enable_replacements": False,
-            },
-        ) as connection,
+        scratch(Path(folder), limit_bytes=memory_bytes // 2, threads=threads) as connection,
     ):
         run = connection.execute
         run("create table bands (bucket usmallint, key ubigint, minima ubigint[], doc uinteger)").fetchall()

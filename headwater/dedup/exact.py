@@ -6,15 +6,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
 from headwater.dedup.documents import Documents
 from headwater.dedup.ids import ids_to_arrow
 from headwater.dedup.occurrences import Corpus, blocks, text_of
+from headwater.dedup.scratch import scratch
 from headwater.engine import ordered_map
-from headwater.engine.local import num_threads
 from headwater.kernels.normalize import form_number, normalized_hashes
 
 MEMORY_BYTES = 1 << 30
@@ -45,15 +44,7 @@ def exact_duplicates(
     def stream() -> Iterator[pa.RecordBatch]:
         with (
             tempfile.TemporaryDirectory(prefix="headwater-exact-") as name,
-            duckdb.connect(
-                ":memory:",
-                config={
-                    "memory_limit": f"{max(memory_bytes // 2, 128 << 20)}B",
-                    "temp_directory": str(Path(name) / "spill"),
-                    "threads": num_threads(threads),
-                    "python_enable_replacements": False,
-                },
-            ) as connection,
+            scratch(Path(name), limit_bytes=memory_bytes // 2, threads=threads) as connection,
         ):
             corpus = Corpus(documents, Path(name))
             nothing = normalized_hashes(pa.array([""], pa.large_string()), form)[0]

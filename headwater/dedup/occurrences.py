@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -24,8 +23,8 @@ import pyarrow.compute as pc
 
 from headwater.dedup.documents import Documents, Texts
 from headwater.dedup.ids import Ids, ids_from_arrow, ids_to_arrow
+from headwater.dedup.scratch import LEAST_BYTES, scratch
 from headwater.engine import ordered_map
-from headwater.engine.local import num_threads
 from headwater.errors import DataMismatch, UsageError
 from headwater.kernels.flat import whole
 from headwater.kernels.pairs import find_ids
@@ -128,17 +127,14 @@ class Occurrences:
         self.threads = threads
         # Half of the memory is for these two; the other half for blocks of text, and the process itself.
         self.marks = new_marks(memory_bytes // 8)
-        self._sort_bytes = max(memory_bytes * 3 // 8, 128 << 20)
+        self._sort_bytes = max(memory_bytes * 3 // 8, LEAST_BYTES)
         # In a file: what an in-memory database holds counts against its limit, and a sort needs it all.
-        self.connection = duckdb.connect(
-            str(folder / "occurrences.duckdb"),
-            config={
-                "memory_limit": f"{self._sort_bytes}B",
-                "temp_directory": str(folder / "spill"),
-                "threads": num_threads(threads),
-                "python_enable_replacements": False,
-                "preserve_insertion_order": False,  # what is read is ordered
-            },
+        self.connection = scratch(
+            folder,
+            limit_bytes=self._sort_bytes,
+            threads=threads,
+            name="occurrences.duckdb",
+            ordered=False,  # what is read is ordered
         )
         self.run(
             """create table found (high ubigint, low ubigint, doc uinteger, number uinteger,
