@@ -50,6 +50,22 @@ def main() -> None:
         )
     (a, slow_seconds), (b, fast_seconds) = rows.values()
     print(f"ratio {slow_seconds / fast_seconds:.0f} x (bar 20); ids {'equal' if a.equals(b) else 'DIFFER'}")
+    if not a.equals(b):
+        show_differences(texts, a.to_pylist(), b.to_pylist())
+
+
+def show_differences(texts: list[str], ours: list[list[int]], theirs: list[list[int]], most: int = 5) -> None:
+    """The first texts whose ids differ: where, and the ids there."""
+    found = [i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
+    print(f"{len(found):,} texts differ; first ones:")
+    for i in found[:most]:
+        shared = next(
+            (k for k, pair in enumerate(zip(ours[i], theirs[i], strict=False)) if pair[0] != pair[1]), 0
+        )
+        near = slice(max(shared - 2, 0), shared + 6)
+        print(
+            f"  text {i} of {len(texts[i]):,} characters, token {shared:,}: {ours[i][near]} and {theirs[i][near]}"
+        )
 
 
 if __name__ == "__main__":

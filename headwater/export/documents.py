@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from headwater.dedup.ids import ids_from_arrow, sorted_distinct
 from headwater.errors import DataMismatch, UsageError
 from headwater.kernels.pairs import find_ids
+from headwater.lake.synthetic import SYNTHETIC_FIELDS
 from headwater.lake.table import TEXT_COLUMN
 from headwater.sequences.source import text_of
 
@@ -26,7 +27,10 @@ CHUNK_ROWS = 8_192
 LOOKUP_SHARE = 0.05
 """Below this share of the documents, and with an index on doc_id, look-ups read less than one scan."""
 
-DOCUMENT_COLUMNS = ("source", "path", "url", "origin", "license_declared", "date", "metadata", "text_bytes")
+DOCUMENT_COLUMNS = (
+    *("source", "path", "url", "origin", "license_declared", "date", "metadata", "text_bytes"),
+    *SYNTHETIC_FIELDS.names,
+)
 """What the table of documents adds to a curated table that does not have it."""
 
 

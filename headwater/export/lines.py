@@ -33,6 +33,8 @@ def value_sql(field: pa.Field) -> str:
         return f"case when json_valid({name}) then {name}::json else to_json({name}) end"
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return f"lower(hex({name}))"
+    if pa.types.is_list(kind) and pa.types.is_fixed_size_binary(kind.value_type):
+        return f"list_transform({name}, lambda one: lower(hex(one)))"
     if pa.types.is_floating(kind):
         return f"case when isfinite({name}) then {name} end"
     if pa.types.is_timestamp(kind):

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +13,16 @@ import pyarrow.compute as pc
 
 from headwater import __version__
 from headwater.engine import ordered_map
-from headwater.errors import HeadwaterError, UnknownName, UsageError
+from headwater.errors import UnknownName, UsageError
 from headwater.export.documents import Documents
+from headwater.export.folder import (
+    MANIFEST_KIND,
+    ExportedFile,
+    described,
+    target_folder,
+    whole_folder,
+    write_manifest,
+)
 from headwater.export.lines import (
     ID,
     datatrove_line,
@@ -43,18 +47,6 @@ SHARD_BYTES = 1 << 30
 """Text in one file before it is compressed. Files of this size are a few hundred megabytes."""
 PARQUET_LEVEL = 3
 """zstd's own default. Arrow's compressed streams, which JSON lines go through, know level 1 only."""
-MANIFEST = "manifest.json"
-MANIFEST_KIND = "headwater export"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportedFile:
-    """One file of an export, its path relative to the export's folder."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,17 +104,19 @@ def export(
     UnknownName, NotApproved, DataMismatch
         The version is not there, not approved, or its texts are gone.
     """
+    if format == "megatron":
+        raise UsageError("megatron is a format of tokens, not of documents", hint="call export_megatron")
     if format not in FORMATS:
         raise UnknownName.of("format", format, FORMATS)
     if shard_bytes < 1:
         raise UsageError(f"got a shard size of {shard_bytes}", hint="a positive number of bytes")
     if version is not None and "@" in table:
         raise UsageError(f"{table} and version {version} both name a version")
-    target = _target(to, overwrite)
+    target = target_folder(to, overwrite)
     opened = open_ref(lake, table if version is None else f"{table}@{version}")
     documents = Documents.of(lake, opened)
     approval = approval_of_content(lake, opened.ref)
-    with _whole_folder(target, overwrite) as folder:
+    with whole_folder(target, overwrite) as folder:
         files, rows, text_bytes = _write(documents, format, folder, shard_bytes, threads, progress)
         report = ExportReport(
             kind=MANIFEST_KIND,
@@ -138,59 +132,8 @@ def export(
             text_bytes=text_bytes,
             files=tuple(files),
         )
-        manifest = json.dumps(report.to_json(), indent=2, sort_keys=True) + "\n"
-        (folder / MANIFEST).write_text(manifest, encoding="utf-8")
+        write_manifest(folder, report.to_json())
     return report
-
-
-def _target(to: str | Path, overwrite: bool) -> Path:
-    if "://" in str(to):
-        raise UsageError(f"{to} is not a folder", hint="export to a local folder, then copy it")
-    target = Path(to).absolute()
-    if not target.exists():
-        return target
-    if not target.is_dir() or target.is_symlink():
-        raise UsageError(f"{to} is in the way", hint="name a folder that is not there yet")
-    if not any(target.iterdir()):
-        return target
-    if not overwrite:
-        raise UsageError(f"{to} is not empty", hint="name another folder, or --overwrite an earlier export")
-    if not _is_export(target):
-        raise UsageError(
-            f"{to} is not an export of Headwater's, so it is not overwritten", hint="name another folder"
-        )
-    return target
-
-
-def _is_export(folder: Path) -> bool:
-    try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("kind") == MANIFEST_KIND
-
-
-@contextlib.contextmanager
-def _whole_folder(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A new folder beside ``target`` that takes its place at the end of the block, or is removed."""
-    made = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        yield made
-        made.chmod(0o755)  # mkdtemp's folders are private
-        if overwrite and target.exists() and any(target.iterdir()):
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-            target.rename(old)
-            made.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            made.rename(target)  # over an empty folder or none; fails when one was filled meanwhile
-    except OSError as error:
-        raise HeadwaterError(f"cannot write the export to {target}: {error.strerror or error}") from error
-    finally:
-        if made is not None and made.exists():
-            shutil.rmtree(made, ignore_errors=True)
 
 
 class _Shard(Protocol):
@@ -240,11 +183,7 @@ def _write(
 
 def _described(folder: Path, shard: _Shard, rows: int) -> Iterator[ExportedFile]:
     for path in shard.paths:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        yield ExportedFile(
-            path=path.relative_to(folder).as_posix(), rows=rows, bytes=path.stat().st_size, sha256=digest
-        )
+        yield described(folder, path, rows)
 
 
 def _text_length(batch: pa.RecordBatch) -> int:
@@ -259,7 +198,9 @@ class _Parquet:
         self._schema = pa.schema([pa.field(f.name, _readable(f.type)) for f in fields])
 
     def made(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, int, int]:
-        columns = [_hex(column) if _is_bytes(column.type) else column for column in batch.columns]
+        columns = [
+            _hex(column) if _readable(column.type) != column.type else column for column in batch.columns
+        ]
         columns = [c.cast(f.type) for c, f in zip(columns, self._schema, strict=True)]
         return pa.record_batch(columns, schema=self._schema), batch.num_rows, _text_length(batch)
 
@@ -336,10 +277,15 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 def _readable(kind: pa.DataType) -> pa.DataType:
     """Ids become hex strings, which every reader understands."""
+    if pa.types.is_list(kind) and _is_bytes(kind.value_type):
+        return pa.list_(pa.string())
     return pa.string() if _is_bytes(kind) else kind
 
 
 def _hex(column: pa.Array) -> pa.Array:
+    if pa.types.is_list(column.type):
+        rows = [None if row is None else [one.hex() for one in row] for row in column.to_pylist()]
+        return pa.array(rows, pa.list_(pa.string()))
     values = column.cast(pa.binary())
     return pa.array([None if v is None else v.hex() for v in values.to_pylist()], pa.string())
 

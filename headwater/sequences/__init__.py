@@ -1,7 +1,8 @@
 """The training order as a table (contract C5): tokens, sequences with their spans, and the way back.
 
-``pack`` turns a curated table into ``tokens`` (once per tokenizer), ``sequences`` (one row per training
-sequence) and ``exposures`` (which sequences hold a document). It loads on first use: a trainer that only
+``pack`` turns a curated table or a mixture into ``tokens`` (once per tokenizer), ``sequences`` (one row per
+training sequence), ``exposures`` (which sequences hold a document) and ``held_out`` (what the order does not
+train on); after some of a run, into its next stage. It loads on first use: a trainer that only
 reads sequences needs neither the packer nor its libraries.
 """
 

@@ -2,138 +2,108 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import xxhash
+from typing import TYPE_CHECKING
 
 from headwater.errors import UsageError
-from headwater.lake import Provenance
-from headwater.sequences.order import open_order
-from headwater.sequences.packing import (
-    EXPOSURES,
-    SHUFFLE_TOKENS,
-    Packer,
-    exposures_of,
-    pack_documents,
-    shuffle_windows,
-)
+from headwater.lake.names import SYSTEM_TABLES, qualified
+from headwater.sequences.accounts import account_of
+from headwater.sequences.held_out import check_share, clusters_of
+from headwater.sequences.mixture import check_mixture
+from headwater.sequences.order import Wanted, control_texts
+from headwater.sequences.packing import Packing
+from headwater.sequences.plan import PACKING_VERSION, Plan, write_exposures
+from headwater.sequences.report import PackReport
+from headwater.sequences.shuffle import SHUFFLE_MEMORY, bucket_bytes
 from headwater.sequences.source import open_source
-from headwater.sequences.tokens import Progress, TokensBuild, build_tokens, choose_tokenizer
+from headwater.sequences.stages import check_encoder, open_past
+from headwater.sequences.tokens import Progress, build_tokens, choose_tokenizer
+from headwater.tokenizer import FIM_TOKENS
 
 if TYPE_CHECKING:
-    from headwater.lake import Lake, Table
+    from headwater.lake import Lake
     from headwater.sequences.source import Source
-    from headwater.tokenizer import Encoder
+    from headwater.sequences.stages import Past
 
-PACKING_VERSION = 1
-"""Raised when the same inputs would be packed otherwise: old sequences are then made anew."""
-
-SPAN_BATCH_ROWS = 4_096
+__all__ = ["PACKING_VERSION", "PackReport", "order_names", "pack"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PackReport:
-    """What a pack made, and what it left as it was.
-
-    ``num_tokens`` counts the end-of-text token of each document; ``num_padding`` the rest of the last
-    sequence. Tables are ``name@version``. ``seconds`` is wall time by stage. ``encoder`` is the library that
-    encoded; ``why_slow`` says why it was not the fast one.
-    """
-
-    table: str
-    approved: bool
-    bypass: str | None
-    tokenizer_id: str
-    tokenizer_trained: bool
-    vocab_size: int
-    tokens: str
-    tokens_changed: bool
-    num_documents: int
-    num_encoded: int
-    num_removed: int
-    encoded_bytes: int
-    encoder: str
-    why_slow: str
-    num_tokens: int
-    sequences: str
-    sequences_digest: str
-    sequences_changed: bool
-    sequence_length: int
-    num_sequences: int
-    num_padding: int
-    gathered: bool
-    exposures: str
-    exposures_changed: bool
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def changed(self) -> bool:
-        """False when nothing was written."""
-        return self.tokens_changed or self.sequences_changed or self.exposures_changed
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain data."""
-        return {**asdict(self), "changed": self.changed}
-
-    def lines(self) -> list[str]:
-        """The report in words, a fact a line."""
-        new = "" if self.sequences_changed else " (unchanged: same order over the same tokens)"
-        tokens = f"{self.num_encoded:,} documents encoded, {self.num_removed:,} removed"
-        if self.num_encoded and self.seconds.get("tokens"):
-            rate = self.encoded_bytes / 1e6 / self.seconds["tokens"]
-            tokens += f", {rate:,.1f} MB/s by {self.encoder}"
-        return [
-            f"tokenizer {self.tokenizer_id[:12]}, {self.vocab_size:,} ids, "
-            + ("trained now" if self.tokenizer_trained else "kept"),
-            f"{self.tokens}: {tokens if self.tokens_changed else 'unchanged'}",
-            f"{self.sequences}: {self.num_sequences:,} sequences of {self.sequence_length:,} from "
-            f"{self.num_tokens:,} tokens of {self.num_documents:,} documents{new}",
-            *([f"slow encoder: {self.why_slow}"] if self.why_slow and self.num_encoded else []),
-            *([f"approval bypassed: {self.bypass}"] if self.bypass else []),
-        ]
+def order_names(name: str) -> tuple[str, str, str]:
+    """The tables of the order ``name``: sequences, exposures, held out."""
+    if name == "sequences":
+        return name, "exposures", "held_out"
+    return name, f"{name}_exposures", f"{name}_held_out"
 
 
 def pack(
     lake: Lake,
     table: str = "python_textbook",
     *,
+    name: str = "sequences",
     sequence_length: int = 512,
+    method: str = "chunk",
     vocab_size: int = 8192,
     seed: int = 0,
     tokenizer: str | Path | None = None,
+    fim_rate: float = 0.0,
+    control: str | None = None,
+    hold_out: float | None = None,
+    after: str | None = None,
     gather: bool = False,
     require_approved: bool = True,
     limit_tokens: int | None = None,
+    tokens_total: int | None = None,
     retrain_tokenizer: bool = False,
+    shuffle_memory: int = SHUFFLE_MEMORY,
     progress: Progress | None = None,
 ) -> PackReport:
     """Make the training order of ``table``: ``tokens``, ``sequences`` and ``exposures`` in the lake's schema.
 
     Parameters
     ----------
+    table:
+        A table of documents, or a mixture (columns ``part``, ``share``, ``max_epochs``; macro ``mixture``).
+    name:
+        Of the order's table; others than ``sequences`` have ``NAME_exposures`` and ``NAME_held_out``. All
+        orders of a schema share ``tokens``.
     sequence_length:
         Tokens in a sequence.
+    method:
+        ``"chunk"`` or ``"best-fit"`` (``headwater.sequences.packing``).
     vocab_size:
         Ids of the tokenizer to train; without effect when one is given or kept.
     seed:
         Of the global order of documents, and of the shuffle that keeps a long document's sequences from
         standing side by side.
     tokenizer:
-        Path of a ``tokenizer.json`` with ``<|endoftext|>``. Without it, a byte-level BPE is trained once
-        on a sample of the table and kept from then on (``retrain_tokenizer`` makes a new one).
+        Path of a ``tokenizer.json`` with ``<|endoftext|>``, or the id of one in the lake. Without it, a
+        byte-level BPE is trained once on a sample of the table and kept from then on (``retrain_tokenizer``
+        makes a new one); a stage keeps its run's.
+    fim_rate:
+        Share of the documents that are rearranged to fill the middle; a mixture's column ``fim_rate`` goes
+        before it.
+    control:
+        Column with the text of a control token for each document, or null; a mixture's column ``control``
+        is taken without asking.
+    hold_out:
+        Share of the duplicate clusters whose documents are kept out of the order and packed as ``held_out``:
+        plain, once, whatever the seed. A stage keeps its run's share.
+    after:
+        ``RUN`` or ``RUN@STEP``: order what that run has not consumed by then (without a step: by its last
+        checkpoint), as a new stage.
     gather:
         Store spans only; readers fetch the tokens from ``tokens``.
     require_approved:
         False packs the latest version, approved or not, and records the bypass; ``prod`` refuses that.
     limit_tokens:
         Pack whole documents from the start of the order until there are this many tokens.
+    tokens_total:
+        Tokens of a mixture; without it, as many as every part can fill its share of.
+    shuffle_memory:
+        Bytes that bringing the tokens into order may hold; more than that goes through a scratch file.
     progress:
         Called with ``(stage, done, total)``.
 
@@ -141,23 +111,75 @@ def pack(
     ------
     NotApproved
         No approval of ``table`` stands.
+    UsageError
+        Settings that do not go together, or a mixture that cannot be drawn as asked.
+    DataMismatch
+        A stage whose tokenizer is not the run's, or whose former orders the lake no longer holds.
     """
-    _check(sequence_length, vocab_size, limit_tokens)
+    _check(vocab_size, limit_tokens, tokens_total, fim_rate, shuffle_memory)
     clock = _Clock()
     with lake.lease(purpose="pack"):
         source = open_source(lake, table, require_approved=require_approved)
+        past = open_past(lake, after) if after is not None else None
+        _check_names(lake, name, source)
+        parts = check_mixture(source.table) if source.is_mixture else None
+        _check_mixed(source, limit_tokens, tokens_total)
+        if parts is not None and control is None and "control" in source.table.schema.names:
+            control = "control"
+        fills = fim_rate > 0 or (parts is not None and "fim_rate" in source.table.schema.names)
+        if gather and (fills or control):
+            raise UsageError(
+                "a gathered order has its documents' tokens as they lie in `tokens`, in no other form",
+                hint="leave gather out, or fim_rate and control",
+            )
+        texts = control_texts(source.table, control) if control else []
+        share = _share_of(hold_out, past)
+        packing_seed = seed if past is None else past.packing_seed
+        packing = Packing(sequence_length=sequence_length, method=method, seed=packing_seed, gather=gather)
         with clock("tokenizer"):
-            path = Path(tokenizer) if tokenizer is not None else None
-            encoder, trained = choose_tokenizer(lake, source, path, vocab_size, retrain=retrain_tokenizer)
+            if tokenizer is None and past is not None and not retrain_tokenizer:
+                tokenizer = str(past.table.provenance.extra["tokenizer_id"])
+            specials = [*(FIM_TOKENS if fills else ()), *texts]
+            encoder, trained = choose_tokenizer(
+                lake, source, tokenizer, vocab_size, retrain=retrain_tokenizer, special_tokens=specials
+            )
+            if past is not None:
+                check_encoder(past, encoder.tokenizer_id)
+        everything = bool(share) or past is not None
         with clock("tokens"):
             tokens = build_tokens(
-                lake, source, encoder, seed=seed, limit_tokens=limit_tokens, progress=progress
+                lake,
+                source,
+                encoder,
+                seed=seed,
+                # What is held out or consumed may be all of the start of the order.
+                limit_tokens=None if everything else limit_tokens,
+                progress=progress,
             )
-        plan = _Plan(lake, source, encoder, tokens, sequence_length, seed, gather, limit_tokens, progress)
+        known = [*texts, *(past.control_tokens if past is not None else [])]
+        wanted = Wanted(
+            seed=seed,
+            limit_tokens=limit_tokens,
+            tokens_total=tokens_total,
+            hold_out=share,
+            fim_rate=fim_rate,
+            control=control,
+            control_ids={text: encoder.special_id(text) for text in dict.fromkeys(known)},
+            parts=parts,
+            clusters=clusters_of(lake, source.table) if share else None,
+            past=past,
+            memory_bytes=shuffle_memory,
+        )
+        names = order_names(name)
+        plan = Plan(lake, source, encoder, tokens.table, packing, wanted, progress)
         with clock("sequences"):
-            sequences, sequences_changed = plan.sequences()
+            sequences, sequences_changed, held, held_changed = plan.write(names[0], names[2])
         with clock("exposures"):
-            exposures, exposures_changed = _exposures(lake, sequences)
+            exposures, exposures_changed = write_exposures(lake, names[1], sequences)
+        account = []
+        if past is not None:
+            with clock("account"):
+                account = account_of(lake, past, source.table, sequences)
     facts = sequences.provenance.extra
     return PackReport(
         table=str(source.table.ref),
@@ -180,117 +202,79 @@ def pack(
         sequences_changed=sequences_changed,
         sequence_length=sequence_length,
         num_sequences=sequences.num_rows,
-        num_padding=sequences.num_rows * sequence_length - facts["num_tokens"],
+        num_padding=facts["num_padding"],
         gathered=gather,
         exposures=str(exposures.ref),
         exposures_changed=exposures_changed,
+        method=method,
+        sources=facts["sources"],
+        num_fim=facts["num_fim"],
+        num_fim_refused=facts["num_fim_refused"],
+        num_control=facts["num_control"],
+        control_tokens=facts["control_tokens"],
+        held_out=str(held.ref) if held is not None else None,
+        held_out_changed=held_changed,
+        held_out_documents=held.provenance.extra["num_documents"] if held is not None else 0,
+        held_out_tokens=held.provenance.extra["num_tokens"] if held is not None else 0,
+        clusters=str(wanted.clusters.ref) if wanted.clusters is not None else None,
+        mixture=plan.mixture(sequences),
+        stage=facts["stage"],
+        continues=facts["continues"],
+        account=account,
+        warning=past.warning if past is not None else None,
+        shuffle=plan.shuffle,
         seconds=clock.seconds,
     )
 
 
-def _check(sequence_length: int, vocab_size: int, limit_tokens: int | None) -> None:
-    if sequence_length < 2:
-        raise UsageError(f"got sequence_length {sequence_length}", hint="give 2 tokens or more")
-    if vocab_size < 257:
+def _check(
+    vocab_size: int, limit_tokens: int | None, tokens_total: int | None, fim_rate: float, memory: int
+) -> None:
+    if vocab_size < 260:
         raise UsageError(
-            f"got vocab_size {vocab_size}", hint="a byte-level vocabulary has 256 bytes and <|endoftext|>"
+            f"got vocab_size {vocab_size}", hint="a byte-level vocabulary has 256 bytes and 4 special tokens"
         )
-    if limit_tokens is not None and limit_tokens < 1:
-        raise UsageError(f"got limit_tokens {limit_tokens}", hint="give a positive number of tokens, or none")
+    for what, value in (("limit_tokens", limit_tokens), ("tokens_total", tokens_total)):
+        if value is not None and value < 1:
+            raise UsageError(f"got {what} {value}", hint="give a positive number of tokens, or none")
+    if not 0 <= fim_rate <= 1:
+        raise UsageError(f"got fim_rate {fim_rate}", hint="a share of the documents, 0 to 1")
+    bucket_bytes(memory)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One order, as asked for: what its fingerprint is made of, and how it is written."""
+def _check_names(lake: Lake, name: str, source: Source) -> None:
+    """Raise ``UsageError`` for a name whose tables something else has, or would have."""
+    for each in order_names(name):
+        target = qualified(each, lake.schema)
+        if each in SYSTEM_TABLES | {"tokens"} or target == source.table.name or "." in each:
+            raise UsageError(f"an order cannot be named {name!r}", hint="sequences, or a name of its own")
+        if lake.exists(target) and lake.table(target).provenance.kind != "pack":
+            raise UsageError(
+                f"{target} is there and was not made by pack", hint="give the order another name"
+            )
 
-    lake: Lake
-    source: Source
-    encoder: Encoder
-    tokens: TokensBuild
-    sequence_length: int
-    seed: int
-    gather: bool
-    limit_tokens: int | None
-    progress: Progress | None
 
-    def settings(self) -> dict[str, Any]:
-        return {
-            "tokenizer_id": self.encoder.tokenizer_id,
-            "sequence_length": self.sequence_length,
-            "seed": self.seed,
-            "epochs": 1,
-            "gathered": self.gather,
-            "limit_tokens": self.limit_tokens,
-            "shuffle_tokens": SHUFFLE_TOKENS,
-            "packing_version": PACKING_VERSION,
-        }
-
-    def provenance(self, num_documents: int, num_tokens: int) -> Provenance:
-        settings = self.settings()
-        return Provenance(
-            kind="pack",
-            fingerprint=xxhash.xxh3_128_hexdigest(json.dumps(settings, sort_keys=True).encode()),
-            inputs=(self.source.table.ref, self.tokens.table.ref),
-            extra={
-                **settings,
-                "vocab_size": self.encoder.vocab_size,
-                "eos_id": self.encoder.eos_id,
-                "packed_table": self.source.table.ref.to_dict(),
-                "tokens_table": self.tokens.table.ref.to_dict(),
-                "approved": self.source.bypass is None,
-                "bypass": self.source.bypass,
-                "num_documents": num_documents,
-                "num_tokens": num_tokens,
-            },
+def _check_mixed(source: Source, limit_tokens: int | None, tokens_total: int | None) -> None:
+    if source.is_mixture and limit_tokens is not None:
+        raise UsageError("limit_tokens would cut a mixture's shares", hint="tokens_total keeps them exact")
+    if not source.is_mixture and tokens_total is not None:
+        raise UsageError(
+            f"{source.table.ref} is no mixture, so tokens_total has no shares to divide",
+            hint="limit_tokens takes the start of the order",
         )
 
-    def sequences(self) -> tuple[Table, bool]:
-        """The table, and whether a new version was written."""
-        name = f"{self.lake.schema}.sequences"
-        current = self.lake.table(name) if self.lake.exists(name) else None
-        if current is not None and _same_order(current, self.provenance(0, 0)):
-            facts = current.provenance.extra
-            fresh = self.provenance(facts["num_documents"], facts["num_tokens"])
-            if facts["bypass"] == fresh.extra["bypass"]:
-                return current, False
-            return self.lake.rerecord(name, fresh), True  # the same rows, and now an approval (or none)
-        with open_order(self.source, self.tokens.table, self.seed, self.limit_tokens) as order:
-            packer = Packer(self.sequence_length, self.encoder.dtype, self.encoder.eos_id, gather=self.gather)
-            rows = pack_documents(packer, order.documents(with_tokens=not self.gather))
-            rows = shuffle_windows(rows, self.sequence_length, self.seed)
-            reader = pa.RecordBatchReader.from_batches(packer.schema, self._shown(rows, order.num_tokens))
-            provenance = self.provenance(order.num_documents, order.num_tokens)
-            written = self.lake.write(name, reader, provenance=provenance)
-        assert packer.num_tokens == order.num_tokens, "the order and the packer disagree on the tokens"
-        return written, True
 
-    def _shown(self, batches: Iterator[pa.RecordBatch], total: int) -> Iterator[pa.RecordBatch]:
-        done = 0
-        for batch in batches:
-            yield batch
-            done += batch.num_rows * self.sequence_length
-            if self.progress:
-                self.progress("sequences", min(done, total), total)
-
-
-def _same_order(current: Table, wanted: Provenance) -> bool:
-    """True when ``current`` was packed with these settings from tables of this content."""
-    had = {(ref.name, ref.digest) for ref in current.provenance.inputs}
-    want = {(ref.name, ref.digest) for ref in wanted.inputs}
-    return current.provenance.fingerprint == wanted.fingerprint and had == want
-
-
-def _exposures(lake: Lake, sequences: Table) -> tuple[Table, bool]:
-    name = f"{lake.schema}.exposures"
-    provenance = Provenance(kind="pack", fingerprint="exposures/1", inputs=(sequences.ref,))
-    if lake.exists(name):
-        current = lake.table(name)
-        if _same_order(current, provenance):
-            return current, False
-    spans = sequences.scan(["sequence_index", "spans"], batch_rows=SPAN_BATCH_ROWS)
-    lake.write(name, (exposures_of(batch) for batch in spans), schema=EXPOSURES, provenance=provenance)
-    lake.index(name, "doc_id")
-    return lake.table(name), True
+def _share_of(hold_out: float | None, past: Past | None) -> float:
+    """The share to hold out: what is asked for, or the run's."""
+    had = float(past.table.provenance.extra.get("hold_out") or 0.0) if past is not None else 0.0
+    share = had if hold_out is None else hold_out
+    check_share(share)
+    if past is not None and share < had:
+        raise UsageError(
+            f"run {past.run_id} held out {had:g} of the clusters, the stage would train on some of them",
+            hint=f"hold out {had:g} or more; without hold_out a stage keeps its run's share",
+        )
+    return share
 
 
 class _Clock:

@@ -1,11 +1,11 @@
-"""What is packed: one exact version of a curated table, whether it is approved, and where its text lives."""
+"""What a pack reads: an approved table of documents, or of a mixture, and the text that stands behind it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headwater.errors import NotApproved, UnknownName, UsageError
+from headwater.errors import LakeError, NotApproved, UnknownName, UsageError
 from headwater.lake.approvals import approval_of_content
 from headwater.lineage import upstream
 
@@ -15,14 +15,30 @@ if TYPE_CHECKING:
 PROD = "prod"
 """The schema in which nothing unapproved is packed or trained on, whatever the caller asks."""
 
+MIXTURE_COLUMNS = frozenset({"part", "share", "max_epochs"})
+"""A table of documents that has these is a mixture."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A table to pack, with ``bypass`` saying which approval was missing (``None``: it is approved)."""
+    """A table to pack, with ``bypass`` saying which approval was missing (``None``: it is approved).
+
+    ``texts`` are the base tables with the documents' text, one unless the parts of a mixture differ in it.
+    """
 
     table: Table
-    text: Table
+    texts: tuple[Table, ...]
     bypass: str | None
+
+    @property
+    def text(self) -> Table:
+        """The base table; of several, the first."""
+        return self.texts[0]
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the table says which part of a mixture each document belongs to."""
+        return set(self.table.schema.names) >= MIXTURE_COLUMNS
 
     @property
     def source_columns(self) -> tuple[Table, list[str]]:
@@ -41,11 +57,11 @@ def open_source(lake: Lake, name: str, *, require_approved: bool) -> Source:
     NotApproved
         No approval stands, and it is required or this is ``prod``.
     """
-    if require_approved:
-        table = lake.table(name, version="approved")
-        return Source(table=table, text=text_of(lake, table), bypass=None)
-    table = lake.table(name)
-    return Source(table=table, text=text_of(lake, table), bypass=bypass_of(lake, table))
+    table = lake.table(name, version="approved") if require_approved else lake.table(name)
+    bypass = None if require_approved else bypass_of(lake, table)
+    mixed = set(table.schema.names) >= MIXTURE_COLUMNS
+    texts = texts_of(lake, table) if mixed else (text_of(lake, table),)
+    return Source(table=table, texts=texts, bypass=bypass)
 
 
 def bypass_of(lake: Lake, table: Table) -> str | None:
@@ -89,3 +105,19 @@ def text_of(lake: Lake, table: Table) -> Table:
         f"no table that {table.ref} was made from has a text column",
         hint="declare its base table: config(meta={'candidates': 'documents'})",
     )
+
+
+def texts_of(lake: Lake, table: Table) -> tuple[Table, ...]:
+    """The base tables of the parts that a mixture was drawn from, each once, in the order of its inputs.
+
+    Raises ``UsageError`` where none can be found, as :func:`text_of` does.
+    """
+    found: dict[tuple[str, int], Table] = {}
+    for ref in table.provenance.inputs:
+        try:
+            part = lake.table(ref.name, version=ref.version)
+            base = text_of(lake, part)
+        except (UnknownName, LakeError, UsageError):
+            continue  # an input that holds no documents, or is gone
+        found[base.name, base.version] = base
+    return tuple(found.values()) or (text_of(lake, table),)

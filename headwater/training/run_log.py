@@ -1,21 +1,24 @@
-"""A training run's log in the lake: ``training_runs``, ``training_steps``, ``checkpoints``. Rank 0 only.
+"""A training run's log in the lake: what each attempt read, every step, checkpoint, evaluation and spike.
 
-Rows go to a file beside the checkpoints first and from there to the lake, in batches: a kill loses none,
-and a build that holds the schema's lease never makes training wait.
+Rank 0 only. Rows go to a file beside the checkpoints first and from there to the lake, in batches: a kill
+loses none, and a build that holds the schema's lease never makes training wait.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from headwater.errors import CommitConflict, LeaseHeld
+from headwater.errors import LakeError
 from headwater.lake import Lake, Provenance, Table
 
 RUN_FILE = "run.json"
@@ -23,6 +26,7 @@ FLUSH_SECONDS = 30.0
 LAST_WAIT_SECONDS = 20.0
 
 _AT = pa.timestamp("us", tz="UTC")
+_STEP = {"run_id": pa.string(), "attempt": pa.int64(), "step": pa.int64()}
 SCHEMAS = {
     "training_runs": pa.schema(
         {
@@ -46,9 +50,7 @@ SCHEMAS = {
     ),
     "training_steps": pa.schema(
         {
-            "run_id": pa.string(),
-            "attempt": pa.int64(),
-            "step": pa.int64(),
+            **_STEP,
             "first_sequence": pa.int64(),
             "count": pa.int64(),
             "loss": pa.float64(),
@@ -58,16 +60,48 @@ SCHEMAS = {
             "tokens_per_second": pa.float64(),
             "data_wait_seconds": pa.float64(),
             "at": _AT,
+            "use": pa.string(),  # 'trained' or 'skipped'; null, in older rows, means trained
+            "mfu": pa.float64(),
         }
     ),
-    "checkpoints": pa.schema(
+    "training_sources": pa.schema(
+        {**_STEP, "source": pa.string(), "tokens": pa.int64(), "loss": pa.float64(), "at": _AT}
+    ),
+    "checkpoints": pa.schema({**_STEP, "path": pa.string(), "next_sequence": pa.int64(), "at": _AT}),
+    "evaluations": pa.schema(
         {
-            "run_id": pa.string(),
-            "attempt": pa.int64(),
-            "step": pa.int64(),
-            "path": pa.string(),
-            "next_sequence": pa.int64(),
+            **_STEP,
+            "table": pa.string(),
+            "version": pa.int64(),
+            "digest": pa.string(),
+            "tokens": pa.int64(),
+            "bytes": pa.int64(),
+            "loss": pa.float64(),
+            "bits_per_byte": pa.float64(),
             "at": _AT,
+        }
+    ),
+    "generation_samples": pa.schema({**_STEP, "prompt": pa.string(), "text": pa.string(), "at": _AT}),
+    "loss_spikes": pa.schema(
+        {
+            **_STEP,
+            "loss": pa.float64(),
+            "expected": pa.float64(),
+            "first_sequence": pa.int64(),
+            "count": pa.int64(),
+            "at": _AT,
+            "documents": pa.list_(
+                pa.struct(
+                    {
+                        "doc_id": pa.string(),
+                        "source": pa.string(),
+                        "sequence_index": pa.int64(),
+                        "start": pa.int32(),
+                        "tokens": pa.int32(),
+                        "loss": pa.float64(),
+                    }
+                )
+            ),
         }
     ),
 }
@@ -91,6 +125,8 @@ class RunLog:
         self._own = {"run_id": folder.name, "attempt": attempt}
         self._path = folder / "pending.jsonl"
         self._pending = self._left_over()
+        self._file: int | None = None
+        self.why_pending = ""
         self._flushed_at = time.monotonic()
 
     @property
@@ -106,22 +142,34 @@ class RunLog:
         self.flush()
 
     def add(self, into: str, **row: Any) -> None:
-        """Note a row for the table ``into``; the time of now goes into its ``*at`` column."""
+        """Note a row for the table ``into``; the time of now goes into its ``*at`` column.
+
+        One line handed to the operating system: the process may be killed right after. On a full disk the
+        row waits in memory, for training is not to end because of its log.
+        """
         stamp = "started_at" if into == "training_runs" else "at"
         entry = {"into": into, "row": {**self._own, **row, stamp: datetime.now(UTC).isoformat()}}
         self._pending.append(entry)
-        with self._path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        with contextlib.suppress(OSError):
+            if self._file is None:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            # The newline comes first, too: it ends a line that a full disk cut short.
+            os.write(self._file, b"\n" + json.dumps(entry).encode() + b"\n")
 
     def flush(self, *, wait_seconds: float = 0.0) -> bool:
-        """Append what is pending; False when another writer holds the schema (it stays pending)."""
+        """Append what is pending; False when the lake cannot take it now, as ``why_pending`` says."""
         self._flushed_at = time.monotonic()
+        if not self._pending:
+            return True
         try:
             with self._lake.lease(purpose="training log", wait_seconds=wait_seconds):
                 for table in SCHEMAS:
                     self._append(table, [e["row"] for e in self._pending if e["into"] == table])
-        except (LeaseHeld, CommitConflict, OSError):
+        except (LakeError, OSError) as error:  # held by a build, or no space: training goes on
+            self.why_pending = str(error).partition("\n")[0]
             return False
+        finally:
+            self._rewrite()
         return True
 
     def flush_when_due(self) -> None:
@@ -131,17 +179,42 @@ class RunLog:
     def _append(self, table: str, found: list[dict[str, Any]]) -> None:
         if not found:
             return
-        schema = SCHEMAS[table]
-        stamp = next(name for name in schema.names if schema.field(name).type == _AT)
+        name, wanted = f"{self._lake.schema}.{table}", SCHEMAS[table]
+        schema = self._widened(name, wanted) if self._lake.exists(name) else wanted
+        stamp = next(name for name in wanted.names if wanted.field(name).type == _AT)
         rows = [{**e, stamp: datetime.fromisoformat(e[stamp])} for e in found]
         batch = pa.Table.from_pylist([{k: r.get(k) for k in schema.names} for r in rows], schema=schema)
-        name = f"{self._lake.schema}.{table}"
         self._lake.write(name, batch, mode="append", provenance=Provenance(kind="log"))
         self._pending = [e for e in self._pending if e["into"] != table]
-        # A kill right here leaves rows both in the lake and in the file: readers take each step once.
+
+    def _widened(self, name: str, wanted: pa.Schema) -> pa.Schema:
+        """The columns of the table: those of an older log are completed first, once, by a rewrite."""
+        table = self._lake.table(name)
+        new = [field for field in wanted if field.name not in table.schema.names]
+        if not new:
+            return table.schema
+        schema = pa.schema([*table.schema, *new])
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            for batch in table.scan():
+                nulls = [pa.nulls(batch.num_rows, field.type) for field in new]
+                yield pa.RecordBatch.from_arrays([*batch.columns, *nulls], schema=schema)
+
+        self._lake.write(name, rows(), schema=schema, provenance=table.provenance)
+        return schema
+
+    def _rewrite(self) -> None:
+        """Leave in the file what is still pending.
+
+        A kill before this leaves rows both in the lake and in the file: readers take each row once.
+        """
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
         fresh = self._path.with_suffix(".new")
-        fresh.write_text("".join(json.dumps(e) + "\n" for e in self._pending))
-        fresh.rename(self._path)
+        with contextlib.suppress(OSError):
+            fresh.write_text("".join(json.dumps(e) + "\n" for e in self._pending))
+            fresh.rename(self._path)
 
     def _left_over(self) -> list[dict[str, Any]]:
         if not self._path.exists():
