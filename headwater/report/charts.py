@@ -14,10 +14,12 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from headwater.report.words import count, share
+from headwater.report.words import count, end_of, share
 
 WIDTH = 932
 """User units: the width of the page's column in pixels, so that text in a chart has its own size."""
+TICK_CHARACTER = 7
+"""Width of a character of an axis in user units, at most: of 12.5 pixels, as the page sets them."""
 ROW = 26
 BAR = 14
 
@@ -53,12 +55,12 @@ def funnel_chart(stages: Sequence[Stage], total: int) -> Markup:
         wide = _scaled(stage.value, total, span)
         strong = _scaled(stage.inner, total, span)
         left = label if stage.kind in ("in", "kept") else label + span - wide
-        rows.append(_text(label - 10, y + BAR - 3, stage.label, "end", "label"))
+        rows.append(svg_text(label - 10, y + BAR - 3, stage.label, "end", "label"))
         rows.append(_rect(label, y, span, BAR, "track"))
         rows.append(_rect(left, y, wide, BAR, f"bar {stage.kind}"))
         if stage.inner and stage.kind == "loss":
             rows.append(_rect(label + span - strong, y, strong, BAR, "bar loss-only"))
-        rows.append(_text(label + span + 10, y + BAR - 3, stage.note, "start", "note"))
+        rows.append(svg_text(label + span + 10, y + BAR - 3, stage.note, "start", "note"))
     said = "; ".join(f"{s.label} {count(s.value)}" for s in stages)
     return _svg(len(stages) * ROW, "Funnel", said, rows)
 
@@ -71,10 +73,12 @@ def bar_chart(bars: Sequence[Bar], *, title: str, label_width: int = 220) -> Mar
     rows = []
     for i, bar in enumerate(bars):
         y = i * ROW + (ROW - BAR) / 2
-        rows.append(_text(label_width - 10, y + BAR - 3, _cut(bar.label, label_width / 7), "end", "label"))
+        rows.append(
+            svg_text(label_width - 10, y + BAR - 3, end_of(bar.label, int(label_width / 7)), "end", "label")
+        )
         rows.append(_rect(label_width, y, _scaled(bar.value, top, span), BAR, "bar rest"))
         rows.append(_rect(label_width, y, _scaled(bar.inner, top, span), BAR, "bar kept"))
-        rows.append(_text(WIDTH - note + 10, y + BAR - 3, bar.note, "start", "note"))
+        rows.append(svg_text(WIDTH - note + 10, y + BAR - 3, bar.note, "start", "note"))
     said = "; ".join(f"{b.label}: {b.note}" for b in bars)
     return _svg(len(bars) * ROW, title, said, rows)
 
@@ -88,6 +92,8 @@ def histogram(
     wide = (WIDTH - left) / max(len(bins), 1)
     plot = height - bottom - 10
     parts = _grid(top, left, 10, plot)
+    room = TICK_CHARACTER * (max((len(label) for label, _, _ in bins), default=0) + 1)
+    every = math.ceil(room / wide)  # labels that would touch are left out; every column has its title
     for i, (label, kept, dropped) in enumerate(bins):
         x = left + i * wide
         low, high = _scaled(kept, top, plot), _scaled(dropped, top, plot)
@@ -96,7 +102,8 @@ def histogram(
         parts.append(_rect(x + 1, 10 + plot - low, wide - 2, low, "bar kept"))
         parts.append(_rect(x + 1, 10 + plot - low - high, wide - 2, high, "bar loss"))
         parts.append(Markup("</g>"))
-        parts.append(_text(x, height - 8, label, "middle", "tick"))
+        if i % every == 0:
+            parts.append(svg_text(x, height - 8, label, "middle", "tick"))
     kept_all, dropped_all = sum(b[1] for b in bins), sum(b[2] for b in bins)
     said = f"{len(bins)} bins; {count(kept_all)} {names[0]}, {count(dropped_all)} {names[1]}"
     return _svg(height, title, said, parts)
@@ -106,15 +113,28 @@ def line_chart(
     points: Sequence[tuple[float, float]], *, title: str, x_label: str, marked: Sequence[float] = ()
 ) -> Markup:
     """One line over a light grid; ``marked`` are x positions drawn as thin vertical rules (checkpoints)."""
-    if len(points) < 2:
+    return lines_chart([("", points)], title=title, x_label=x_label, marked=marked)
+
+
+def lines_chart(
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    *,
+    title: str,
+    x_label: str,
+    marked: Sequence[float] = (),
+) -> Markup:
+    """Named lines over one grid, the i-th of class ``curve c<i>``; nothing where none has two points."""
+    lines = [(name, points) for name, points in lines if len(points) > 1]
+    if not lines:
         return Markup("")
     height, left, bottom = 240, 56, 34
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    xs = [x for _, points in lines for x, _ in points]
+    ys = [y for _, points in lines for _, y in points]
     low, high = min(ys), max(ys)
     pad = (high - low) * 0.08 or 1.0
     low, high = max(0.0, low - pad) if low >= 0 else low - pad, high + pad
     plot, span = height - bottom - 10, WIDTH - left - 10
-    first, last = xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1
+    first, last = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
 
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (x - first) / (last - first) * span, 10 + (high - y) / (high - low) * plot
@@ -123,22 +143,29 @@ def line_chart(
     for i in range(5):
         value = low + (high - low) * i / 4
         y = place(first, value)[1]
-        parts.append(_line(left, y, left + span, y, "grid"))
-        parts.append(_text(left - 8, y + 4, f"{value:.2f}", "end", "tick"))
+        parts.append(svg_line(left, y, left + span, y, "grid"))
+        parts.append(svg_text(left - 8, y + 4, f"{value:.2f}", "end", "tick"))
     for x in marked:
         if first <= x <= last:
             at = place(x, low)[0]
-            parts.append(_line(at, 10, at, 10 + plot, "mark"))
-    path = " ".join(
-        f"{'M' if i == 0 else 'L'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(place(*p) for p in points)
-    )
-    parts.append(Markup('<path class="curve" d="{}"/>').format(path))
+            parts.append(svg_line(at, 10, at, 10 + plot, "mark"))
+    for number, (name, points) in enumerate(lines):
+        path = " ".join(
+            f"{'M' if i == 0 else 'L'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(place(*p) for p in points)
+        )
+        shown = Markup("<title>{}</title>").format(name) if name else Markup("")
+        kind = f"curve c{number}" if number else "curve"
+        parts.append(Markup('<path class="{}" d="{}">{}</path>').format(kind, path, shown))
     for i in range(5):
         x = first + (last - first) * i / 4
         anchor = "start" if i == 0 else "end" if i == 4 else "middle"
-        parts.append(_text(place(x, low)[0], height - 16, count(round(x)), anchor, "tick"))
-    parts.append(_text(left + span / 2, height - 2, x_label, "middle", "tick"))
-    said = f"from {ys[0]:.3f} at {count(round(xs[0]))} to {ys[-1]:.3f} at {count(round(xs[-1]))}"
+        parts.append(svg_text(place(x, low)[0], height - 16, count(round(x)), anchor, "tick"))
+    parts.append(svg_text(left + span / 2, height - 2, x_label, "middle", "tick"))
+    said = "; ".join(
+        f"{name}{' ' if name else ''}from {points[0][1]:.3f} at {count(round(points[0][0]))} "
+        f"to {points[-1][1]:.3f} at {count(round(points[-1][0]))}"
+        for name, points in lines
+    )
     return _svg(height, title, said, parts)
 
 
@@ -169,8 +196,8 @@ def _grid(top: float, left: float, above: float, plot: float) -> list[Markup]:
     parts = []
     for i in range(5):
         y = above + plot - plot * i / 4
-        parts.append(_line(left, y, WIDTH, y, "grid"))
-        parts.append(_text(left - 8, y + 4, _short(top * i / 4), "end", "tick"))
+        parts.append(svg_line(left, y, WIDTH, y, "grid"))
+        parts.append(svg_text(left - 8, y + 4, _short(top * i / 4), "end", "tick"))
     return parts
 
 
@@ -180,13 +207,13 @@ def _rect(x: float, y: float, width: float, height: float, kind: str) -> Markup:
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+def svg_line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
         kind, *(round(v, 1) for v in (x1, y1, x2, y2))
     )
 
 
-def _text(x: float, y: float, words: str, anchor: str, kind: str) -> Markup:
+def svg_text(x: float, y: float, words: str, anchor: str, kind: str) -> Markup:
     return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
         kind, round(x, 1), round(y, 1), anchor, escape(words)
     )
@@ -195,11 +222,6 @@ def _text(x: float, y: float, words: str, anchor: str, kind: str) -> Markup:
 def _scaled(value: float, top: float, span: float) -> float:
     """Pixels of ``value``; something that is not nothing is at least a hair wide."""
     return max(value / top * span, 1.5) if value > 0 and top else 0.0
-
-
-def _cut(text: str, characters: float) -> str:
-    limit = int(characters)
-    return text if len(text) <= limit else "…" + text[-(limit - 1) :]
 
 
 def _nice(value: float) -> float:

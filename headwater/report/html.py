@@ -6,8 +6,6 @@ escapes everything, there is no script on the page, and its content security pol
 
 from __future__ import annotations
 
-import os
-import uuid
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from headwater import __version__
-from headwater.errors import BadInput, DataMismatch, UnknownName
+from headwater.errors import DataMismatch, UnknownName
 from headwater.lineage import approvals_of, open_optional
-from headwater.report.charts import Stage, bar_chart, funnel_chart, histogram, line_chart, strip
+from headwater.report.charts import Stage, bar_chart, funnel_chart, histogram, line_chart, lines_chart, strip
 from headwater.report.losses import Funnel, decided, funnel
 from headwater.report.page import Distributions, Training, distributions, lineage, training
+from headwater.report.training import TrainingDetails, training_details
 from headwater.report.words import count, share, size
+from headwater.whole_files import whole_file
 
 if TYPE_CHECKING:
     from headwater.lake import Lake
@@ -44,14 +44,8 @@ def write_report(
     """
     target = Path(path)
     html = render(lake, table=table, project=project, step=step)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(target, "the report") as scratch:
         scratch.write_text(html, encoding="utf-8")
-        os.replace(scratch, target)  # noqa: PTH105 - Path.replace is the same call with less said
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise BadInput(f"cannot write the report to {target}: {error.strerror or error}") from error
     return target
 
 
@@ -64,6 +58,7 @@ def render(lake: Lake, *, table: str, project: str = "", step: int | None = None
     facts = decided(lake, opened)
     found = distributions(lake, facts)
     trained = training(lake)
+    details = training_details(lake, trained.run_id) if trained else TrainingDetails()
     return _template().render(
         version=__version__,
         project=project or lake.schema,
@@ -71,6 +66,8 @@ def render(lake: Lake, *, table: str, project: str = "", step: int | None = None
         f=counted,
         d=found,
         training=trained,
+        details=details,
+        source_curves=lines_chart(details.curves, title="Training loss by source", x_label="step"),
         step=_step(lake, trained, step),
         approvals=[a for a in approvals_of(lake, opened) if a.table.name == opened.name],
         log=list(reversed(standing(lake, [f"{facts.schema}.approvals"])))[:20],

@@ -33,6 +33,11 @@ def share(part: float | None, whole: float | None) -> str:
     return f"{percent:.1f} %"
 
 
+def end_of(text: str, characters: int) -> str:
+    """The end of a path or name that is too long, which says more than its beginning: ``…/sql/column.py``."""
+    return text if len(text) <= characters else "…" + text[-(characters - 1) :]
+
+
 def change(before: int | None, after: int | None) -> str:
     """``+1,234`` / ``−12`` / ``·`` for no change; a missing side counts as none."""
     delta = (after or 0) - (before or 0)
@@ -40,9 +45,12 @@ def change(before: int | None, after: int | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """``0.42 s`` / ``12 s`` / ``3 min 20 s``."""
+    """``0.42 s`` / ``12 s`` / ``3 min 20 s`` / ``2 h 5 min``."""
     if value is None:
         return "–"
     if value < 10:
         return f"{value:.2f} s"
-    return f"{value:.0f} s" if value < 120 else f"{int(value) // 60} min {int(value) % 60} s"
+    if value < 120:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(int(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"
