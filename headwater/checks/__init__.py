@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import duckdb
 
 from headwater.checks.closure import closure as closure
 from headwater.checks.context import (
@@ -22,8 +25,9 @@ from headwater.checks.context import (
     suite_names,
 )
 from headwater.checks.dbt_tests import DbtTest, run_dbt_tests
-from headwater.checks.report import CheckReport, CheckResult, results_of
-from headwater.checks.views import MEMORY_LIMIT, Views, pinned_views
+from headwater.checks.report import CheckReport, CheckResult, redact, results_of
+from headwater.checks.said import fields_of, said_rows, template_of
+from headwater.checks.views import MEMORY_LIMIT, Views, pinned_views, quoted
 from headwater.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -94,17 +98,32 @@ def check_version(
 ) -> CheckReport:
     """Run the suite of an opened table; :func:`check` says what it raises."""
     suite = read_suite(project_dir, table.short_name)
+    for expectation in suite.expectations:
+        if template := template_of(expectation.configuration.meta):
+            fields_of(template)  # refused before it is needed
     started = time.monotonic()
     with pinned_views(lake, table, pins=pins, memory_limit=memory_limit) as views:
         outcome = _validate(suite, table.short_name, views)
+        results = results_of(suite, outcome, partial(_say, views, quoted(table.short_name)))
     return CheckReport(
         table=table.ref,
         suite=suite.name,
         suite_digest=suite_digest(suite),
-        results=results_of(suite, outcome),
+        results=results,
         seconds=time.monotonic() - started,
         upstream=upstream,
     )
+
+
+def _say(views: Views, view: str, configuration: Any) -> tuple[str, ...]:
+    template = template_of(configuration.meta)
+    query = configuration.kwargs.get("unexpected_rows_query")
+    if template is None or not query:
+        return ()
+    try:
+        return said_rows(views.connection, query, view, template)
+    except (duckdb.Error, ValueError) as error:
+        return (f"what it found cannot be said as {template!r}: {redact(str(error))}",)
 
 
 def _open(lake: Lake, table: str, version: int | str | None, project_dir: Path) -> Table:

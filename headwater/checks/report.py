@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class CheckResult:
     details: str = ""
     why: str = ""
     """What a violation would mean: the ``why`` in the expectation's ``meta``."""
+    rows: tuple[str, ...] = ()
+    """Sums over documents that a failed query found, as its ``say`` says them."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -54,10 +56,13 @@ class CheckResult:
             "unexpected_count": self.unexpected_count,
             "details": self.details,
             "why": self.why,
+            **({"rows": list(self.rows)} if self.rows else {}),
         }
 
     def __str__(self) -> str:
         where = f" on {self.column}" if self.column else ""
+        if self.rows:
+            return "\n      ".join([f"{self.why or self.expectation}:", *self.rows])
         found = self.details or _found(self)
         return f"{self.expectation}{where}{f': {found}' if found else ''}"
 
@@ -117,22 +122,25 @@ class CheckReport:
                 mark,
                 Text(_said(result)),
                 Text(result.column or ""),
-                Text(result.details or _found(result)),
+                Text("\n".join(result.rows) or result.details or _found(result)),
             )
         return table
 
 
-def results_of(suite: Any, outcome: Any) -> tuple[CheckResult, ...]:
+def results_of(
+    suite: Any, outcome: Any, say: Callable[[Any], tuple[str, ...]] | None = None
+) -> tuple[CheckResult, ...]:
     """Turn a Great Expectations outcome into results in the order of the suite.
 
-    Great Expectations puts those that could not be computed first.
+    Great Expectations puts those that could not be computed first. ``say`` gives what a failed query found,
+    from its configuration.
     """
     order = {_identity(e.configuration): position for position, e in enumerate(suite.expectations)}
     found = sorted(
         outcome.results,
         key=lambda r: order.get(_identity(r.expectation_config), len(order)),
     )
-    return tuple(_result(entry) for entry in found)
+    return tuple(_result(entry, say) for entry in found)
 
 
 def _identity(configuration: Any) -> str:
@@ -140,7 +148,7 @@ def _identity(configuration: Any) -> str:
     return json.dumps([configuration.type, kwargs], sort_keys=True, default=str)
 
 
-def _result(entry: Any) -> CheckResult:
+def _result(entry: Any, say: Callable[[Any], tuple[str, ...]] | None) -> CheckResult:
     configuration = entry.expectation_config
     kind = configuration.type
     values = entry.result or {}
@@ -148,6 +156,7 @@ def _result(entry: Any) -> CheckResult:
     count = values.get("unexpected_count")
     if kind == "unexpected_rows_expectation":
         count, observed = values.get("observed_value"), None
+    is_said = say is not None and not entry.success and not _exception(entry.exception_info)
     return CheckResult(
         expectation=kind,
         column=_column(configuration.kwargs),
@@ -156,6 +165,7 @@ def _result(entry: Any) -> CheckResult:
         unexpected_count=None if count is None else int(count),
         details=_details(configuration, entry),
         why=str((configuration.meta or {}).get("why", "")),
+        rows=say(configuration) if say is not None and is_said else (),
     )
 
 

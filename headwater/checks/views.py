@@ -13,6 +13,16 @@ import lance
 import pyarrow as pa
 
 from headwater.checks.closure import open_version
+from headwater.checks.synthetic import (
+    KNOWN_DOCUMENTS,
+    MACROS,
+    PREVIOUSLY_APPROVED,
+    PROVENANCE,
+    document_tables,
+    known_query,
+    previously_approved,
+    provenance_query,
+)
 from headwater.errors import DataMismatch, UsageError
 from headwater.lake.table import BATCH_ROWS, IO_BUFFER_BYTES, TEXT_COLUMN
 
@@ -25,6 +35,8 @@ PACKED_TABLE = "packed_table"
 MEMORY_LIMIT = "1GB"
 """DuckDB's share. Text batches of a scan are outside it and add some 0.5 GB at most, so that a check
 stays below 2 GiB."""
+
+_BEFORE = "_headwater_scan_before"
 
 _TEXT_SCAN = {
     "batch_size": BATCH_ROWS,
@@ -94,20 +106,25 @@ def pinned_views(
     always has its bare name. ``doc_id`` is a UUID. Text is shown of the judged table only, in small
     batches: of the others it would only be read by mistake. Further views, where the version's
     provenance names them: ``candidates`` (the base table of a curated table), ``decisions`` and
-    ``rules`` (of the build that made this version), ``packed_table`` (of sequences).
+    ``rules`` (of the build that made this version), ``packed_table`` (of sequences); and for what concerns
+    synthetic documents ``previously_approved``, ``provenance``, ``known_documents`` and the table macros of
+    :mod:`headwater.checks.synthetic`.
 
     The connection reaches no files and no Python variables, and its spill folder is removed at the end.
     """
     tables = visible_tables(lake, table, pins)
     logs = _logs(lake, table)
+    before = previously_approved(lake, table)
     with tempfile.TemporaryDirectory(prefix="headwater-check-", ignore_cleanup_errors=True) as spill:
         connection = _connect(spill, memory_limit, threads)
         try:
             shown = [*tables, *logs.values()]
             scans = {f"_headwater_scan_{i}": _scan(each) for i, each in enumerate(shown)}
+            names = dict(zip((each.name for each in shown), scans, strict=True))
+            if before is not None:
+                scans[_BEFORE] = _scan(before)
             for name, scan in scans.items():
                 connection.register(name, scan)
-            names = dict(zip((each.name for each in shown), scans, strict=True))
             bare = {table.short_name}
             for each in tables:
                 _show(connection, names[each.name], each, own=each is table)
@@ -117,6 +134,7 @@ def pinned_views(
                     _alias(connection, each.short_name, each)
             _alias(connection, table.short_name, table)
             _show_companions(connection, table, tables, {k: names[t.name] for k, t in logs.items()}, bare)
+            _show_synthetic(connection, table, tables, before, bare)
             # A suite is SQL from a pull request: it judges tables and has no business elsewhere.
             connection.execute("set enable_external_access = false")
             connection.execute("set lock_configuration = true")
@@ -167,6 +185,28 @@ def _show_companions(
             _create_view(connection, f"main.{quoted(log)}", f"select * from {scan} {where}")
 
 
+def _show_synthetic(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    tables: Sequence[Table],
+    before: Table | None,
+    bare: set[str],
+) -> None:
+    """The views and macros of :mod:`headwater.checks.synthetic`, except under names that tables have."""
+    documents = [(each, _relation(each)) for each in document_tables(tables)]
+    views = {PROVENANCE: provenance_query(documents), KNOWN_DOCUMENTS: known_query(documents)}
+    earlier = f"select * from {_relation(table)} where false"
+    if before is not None:
+        columns = ", ".join(_column(field) for field in before.schema if not _is_text(field))
+        earlier += f" union all by name select {columns} from {_BEFORE}"
+    views[PREVIOUSLY_APPROVED] = earlier
+    for name, query in views.items():
+        if name not in bare:
+            _create_view(connection, f"main.{quoted(name)}", query)
+    for signature, body in MACROS.items():
+        connection.execute(f"create macro {signature} as table {body}")
+
+
 def _scan(table: Table) -> object:
     if not any(pa.types.is_large_string(field.type) for field in table.schema):
         return table.dataset
@@ -186,9 +226,12 @@ def _show(connection: duckdb.DuckDBPyConnection, scan: str, table: Table, *, own
 
 
 def _alias(connection: duckdb.DuckDBPyConnection, alias: str, table: Table) -> None:
+    _create_view(connection, f"main.{quoted(alias)}", f"select * from {_relation(table)}")
+
+
+def _relation(table: Table) -> str:
     schema, _, short = table.name.rpartition(".")
-    source = f"{quoted(schema)}.{quoted(short)}"
-    _create_view(connection, f"main.{quoted(alias)}", f"select * from {source}")
+    return f"{quoted(schema)}.{quoted(short)}"
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
