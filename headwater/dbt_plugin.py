@@ -45,6 +45,12 @@ SQL_MACROS = {
         "case when cluster_id is null then null when not is_candidate then true "
         "else place = 1 or not is_alike end"
     ),
+    "_hw_if_known(score, cluster_id)": (
+        "case when score is null or ('' || score) = 'nan' then null else cluster_id end"
+    ),
+    "_hw_first_of(cluster_id, is_candidate, place, last_place)": (
+        "case when cluster_id is null then null when not is_candidate then true else place <= last_place end"
+    ),
 }
 
 _active: list[Session] = []

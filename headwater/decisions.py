@@ -350,7 +350,38 @@ def _tidy(statement: str) -> str:
         like = ", if like it" if verified else ""
         kept = ", what was approved or trained on before all" if num_sticky else ""
         return f"best of {cluster}{like}, by {order}{kept}"
+    if text.startswith("_hw_first_of(") and _closes_at_end(text[len("_hw_first_of") :]):
+        return _tidy_first_of(_arguments(text[len("_hw_first_of(") : -1])) or text
     return text[1:-1] if text.startswith("(") and _closes_at_end(text) else text
+
+
+def _tidy_first_of(arguments: list[str]) -> str | None:
+    """A share or number of the highest, as its author thinks of it; n are the candidates."""
+    if len(arguments) != 4:
+        return None
+    cluster, _, place, limit = arguments
+    if cluster.startswith("_hw_if_known("):
+        cluster = _arguments(cluster[len("_hw_if_known(") : -1])[-1]
+    order = re.search(r" ORDER BY (.*)\)$", place, re.DOTALL)
+    while (start := limit.find("count() OVER (")) >= 0:
+        inside = limit[start + len("count() OVER ") :]
+        end = next(i for i in range(1, len(inside) + 1) if inside[:i].count("(") == inside[:i].count(")"))
+        limit = f"{limit[:start]}n{inside[end:]}"
+    each = "" if cluster in ("true", "CAST('t' AS BOOLEAN)") else f" of each {cluster}"
+    return f"the first {limit}{each} by {order[1]}" if order else None
+
+
+def _arguments(text: str) -> list[str]:
+    """Split at the commas that stand in no parentheses (and in no string)."""
+    parts, depth, start, quoted = [], 0, 0, False
+    for index, char in enumerate(text):
+        quoted ^= char == "'"
+        if not quoted:
+            depth += (char == "(") - (char == ")")
+            if char == "," and depth == 0:
+                parts.append(text[start:index].strip())
+                start = index + 1
+    return [*parts, text[start:].strip()]
 
 
 def _closes_at_end(text: str) -> bool:

@@ -53,8 +53,8 @@ class Finding:
 def diagnose(
     project_dir: str | Path | None = None, *, target: str | None = None, lake: str | None = None
 ) -> list[Finding]:
-    """Look at Python, packages, extras, torch, caches, disk, the project and its lake, in that order."""
-    found = [_python(), *_packages(), _torch(), _numba_cache()]
+    """Look at Python, packages, torch, the sandbox, caches, disk, the project and its lake, in that order."""
+    found = [_python(), *_packages(), _torch(), _sandbox(), _numba_cache()]
     project, finding = _project(project_dir, target, lake)
     found.append(finding)
     if project is not None:
@@ -187,6 +187,19 @@ def _torch_build() -> str | None:
         if found:
             return f"{kind.upper()} {found.group(1)}"
     return "CPU"
+
+
+def _sandbox() -> Finding:
+    """Whether the tools of the sandbox are here; whether it starts is tried when it is used."""
+    missing = [tool for tool in ("bwrap", "setpriv", "prlimit") if shutil.which(tool) is None]
+    if missing:
+        return Finding(
+            name="sandbox",
+            status="note",
+            detail=f"not installed: {', '.join(missing)}; without it no generated code is run",
+            fix="apt-get install bubblewrap util-linux",
+        )
+    return Finding(name="sandbox", status="ok", detail=f"bubblewrap at {shutil.which('bwrap')}")
 
 
 def _numba_cache() -> Finding:

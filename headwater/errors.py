@@ -4,6 +4,7 @@
     ├── UsageError(ValueError)          wrong use: exit code 2
     │   ├── UnknownName                 a table, version, tag, column, rule or operator that is not there
     │   ├── BadInput                    a file, row or field that cannot be read
+    │   │   └── MissingProvenance       a synthetic row that does not say where it comes from
     │   └── MissingExtra(ImportError)   an optional dependency, with the command that installs it
     ├── CheckFailed                     a check, suite or approval said no: exit code 1
     │   ├── NotApproved                 approved data was asked for and there is none
@@ -55,6 +56,10 @@ class UnknownName(UsageError):
 
 class BadInput(UsageError):
     """A file, row or field that cannot be read."""
+
+
+class MissingProvenance(BadInput):
+    """A synthetic row without what made it, or a row that hides that something did."""
 
 
 class MissingExtra(UsageError, ImportError):

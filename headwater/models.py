@@ -84,6 +84,7 @@ def materialize(
 def _build(session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec, frame: Any) -> ModelResult:
     short = spec.name.rpartition(".")[2]
     inputs, others = _inputs(session, con, spec)
+    others |= getattr(frame, "outside", {})
     fingerprint = fingerprint_of(spec, session.lake.schema, others)
     own = session.tables.get(spec.name)
     current = own if own is not None and own.name == spec.name else None
@@ -116,6 +117,8 @@ def _build(session: Session, con: duckdb.DuckDBPyConnection, spec: ModelSpec, fr
             session, spec, current if same_request and not refresh else None, provenance
         )
     elif hasattr(frame, "publish"):  # it knows how to move its own table to today's inputs
+        if hasattr(frame, "reuse") and not refresh:  # and what another request may take over
+            frame.reuse(current)
         version, status, message = frame.publish(
             session.lake, spec.name, current if same_request and not refresh else None, provenance
         )

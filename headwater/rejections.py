@@ -15,7 +15,10 @@ from headwater.errors import UnknownName
 from headwater.lake import Lake, Table, TableRef
 from headwater.report.private import PRIVATE_NAMES, is_private
 from headwater.session import Session
-from headwater.sql import run, sql_columns
+from headwater.sql import is_id, run, sql_columns
+
+SEMANTIC, SEMANTIC_GROUP = "semantic_duplicates", "semantic_group"
+"""The table of groups by meaning, and what the macro `semantic_unique` calls their column."""
 
 _SKIPPED = frozenset({"doc_id", "text", "text_hash", "metadata"})
 
@@ -56,7 +59,8 @@ class Rejections:
         decisions = self._scan(lake.table(f"{schema}.decisions"))
         rules = self._scan(lake.table(f"{schema}.rules"))
         inputs = [t for t in (_open(lake, ref) for ref in table.provenance.inputs) if t is not None]
-        joins, values, matching = [], "'{}'", "null::uuid"
+        joins, values, matching = [], "'{}'", []
+        grouped = [i for i, source in enumerate(inputs) if _has_groups(source)]
         for index, source in enumerate(inputs):
             joins.append(f"left join {self._scan(source)} i{index} on i{index}.doc_id = d.doc_id")
             for column in source.schema:
@@ -67,20 +71,23 @@ class Rejections:
                         f"json_merge_patch({values}, case when list_contains(r.columns, '{column.name}') "
                         f"then json_object('{column.name}', i{index}.\"{column.name}\") else '{{}}' end)"
                     )
-            if "cluster_id" in source.schema.names:
+            if index in grouped:
+                # A model that reads two kinds of groups gives those of meaning a name of their own.
+                is_semantic = source.short_name == SEMANTIC and len(grouped) > 1
                 kept = self._scan(table)
                 joins.append(
                     f"left join (select k.cluster_id, min(s.doc_id) as doc_id from {kept} s "
-                    f"join {self._scan(source)} k on k.doc_id = s.doc_id group by 1) w "
-                    f"on w.cluster_id = i{index}.cluster_id and list_contains(r.columns, 'cluster_id')"
+                    f"join {self._scan(source)} k on k.doc_id = s.doc_id group by 1) w{index} "
+                    f"on w{index}.cluster_id = i{index}.cluster_id "
+                    f"and list_contains(r.columns, '{SEMANTIC_GROUP if is_semantic else 'cluster_id'}')"
                 )
-                matching = "w.doc_id"
+                matching.append(f"w{index}.doc_id")
         build = table.provenance.build_id
         mine = f"from {decisions} where build_id = '{build}' and \"table\" = '{short}'"
         return f"""
             select '{short}' as "table", d.build_id, d.doc_id, d.rule, d.outcome, r.expression,
                    r.description, case when {_private_rule()} then '{{}}' else {values} end as "values",
-                   {matching} as matching_doc_id
+                   {f"coalesce({', '.join(matching)})" if matching else "null::uuid"} as matching_doc_id
             from (
                 select build_id, doc_id, unnest(failed) as rule, 'failed' as outcome {mine}
                 union all
@@ -88,6 +95,12 @@ class Rejections:
             ) d
             join {rules} r on r.build_id = d.build_id and r."table" = '{short}' and r.rule = d.rule
             {" ".join(joins)}"""
+
+
+def _has_groups(table: Table) -> bool:
+    """Whether documents are grouped by the id of one of them, so that a survivor can be named."""
+    names = table.schema.names
+    return "cluster_id" in names and is_id(table.schema.field("cluster_id").type)
 
 
 def _private_rule() -> str:

@@ -20,13 +20,15 @@ import pyarrow.compute as pc
 import xxhash
 
 from headwater.errors import BadInput, DataMismatch, MissingExtra
-from headwater.fast_encoder import CHECK_BYTES, FastEncoder, agrees, fast_encoder
+from headwater.fast_encoder import CHECK_BYTES, FastEncoder, agrees, fast_encoder, newer_than_reference
+from headwater.special_tokens import EOS as EOS
+from headwater.special_tokens import FIM_TOKENS as FIM_TOKENS
+from headwater.special_tokens import SPECIAL_TOKENS as SPECIAL_TOKENS
+from headwater.special_tokens import add_special_tokens, text_part
+from headwater.token_spelling import Spelling, spelling_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-EOS = "<|endoftext|>"
-"""Closes every document; the one special token."""
 
 ENCODE_BYTES = 4 << 20
 """Text encoded at once: an encoding costs some 90 bytes a token, so this is about 110 MB."""
@@ -76,7 +78,7 @@ def train(texts: Iterable[list[str]], vocab_size: int) -> str:
     model.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[EOS],
+        special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -119,6 +121,7 @@ class Encoder:
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._wants_fast = fast
         self._fast: FastEncoder | None = None
         self.why_slow = "gigatoken was not asked for"
         if fast:
@@ -133,7 +136,8 @@ class Encoder:
         """Compare both encoders on the first texts to come; where they differ, the slower one goes on."""
         if self._fast is None:
             return
-        some = next(by_bytes(texts, CHECK_BYTES), texts.slice(0, 0)).fill_null("").to_pylist()
+        first = next(by_bytes(texts, CHECK_BYTES), texts.slice(0, 0)).fill_null("")
+        some = first.filter(pa.array(~newer_than_reference(first))).to_pylist()
         if not agrees(self._fast, [text[: 4 * CHECK_BYTES] for text in some], self._reference):
             self._fast, self.why_slow = None, "gigatoken gives other ids on these texts"
 
@@ -156,6 +160,64 @@ class Encoder:
         added = self._tokenizer.get_added_tokens_decoder()
         return [added[i].content for i in sorted(added)]
 
+    @cached_property
+    def _special_ids(self) -> dict[str, int]:
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {token.content: i for i, token in added.items() if token.special}
+
+    def special_id(self, name: str) -> int:
+        """The id of a special token. Raises ``BadInput`` when there is none of that name."""
+        found = self._special_ids.get(name)
+        if found is None:
+            raise BadInput(
+                f"the tokenizer has no special token {name!r}; it has {sorted(self._special_ids)}",
+                hint="Encoder.with_special_tokens adds it, or give a tokenizer.json that has it",
+            )
+        return found
+
+    def is_special(self, token: int) -> bool:
+        """Whether ``token`` is one that no text is encoded to."""
+        return token in self._special_ids.values()
+
+    def with_special_tokens(self, names: Iterable[str]) -> Encoder:
+        """The same tokenizer with these special tokens, the missing ones at the end of its vocabulary.
+
+        A token that is there but matches text becomes special: from then on a text that spells it stays
+        text, which is another :attr:`text_id`. Raises ``BadInput`` for an empty name.
+        """
+        missing = [name for name in dict.fromkeys(names) if name not in self._special_ids]
+        if not missing:
+            return self
+        if "" in missing:
+            raise BadInput("a special token needs a name", hint="for instance '<|good|>'")
+        known = self._tokenizer.get_vocab(with_added_tokens=True)
+        text, ids = add_special_tokens(self.json, missing, known, self.vocab_size)
+        made = Encoder(text, fast=self._wants_fast, documents=self.eos_id >= 0)
+        wrong = [name for name, i in ids.items() if made._special_ids.get(name) != i]
+        if wrong:
+            raise BadInput(
+                f"the tokenizers library gives {wrong} other ids than the next free ones",
+                hint="the vocabulary has gaps; add the tokens with the program that made it",
+            )
+        return made
+
+    @cached_property
+    def text_id(self) -> str:
+        """xxh3-128 of what decides the ids of a text, 32 hex digits.
+
+        Special tokens never match a text here, and documents are encoded without what a template adds:
+        tokenizers that differ in these only give every text the same ids.
+        """
+        return xxhash.xxh3_128_hexdigest(canonical_json(text_part(self.json)).encode())
+
+    @cached_property
+    def spelling(self) -> Spelling | None:
+        """The bytes of each id, ``data[offsets[id] : offsets[id + 1]]``, none for special tokens.
+
+        ``None`` unless the tokenizer is byte-level: others do not say which bytes a token stands for.
+        """
+        return spelling_of(self.json, self.vocab_size)
+
     def decode(self, ids: Iterable[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
@@ -164,10 +226,7 @@ class Encoder:
         parts: list[np.ndarray[Any, Any]] = []
         lengths: list[np.ndarray[Any, Any]] = []
         for piece in by_bytes(texts, ENCODE_BYTES):
-            dense = piece.fill_null("")
-            ids, counts = (
-                self._fast.encode(dense) if self._fast is not None else self._encode_batch(dense.to_pylist())
-            )
+            ids, counts = self._encode_piece(piece.fill_null(""))
             parts.append(ids.astype(self.dtype.to_pandas_dtype(), copy=False))
             lengths.append(counts)
         flat = np.concatenate([np.empty(0, self.dtype.to_pandas_dtype()), *parts])
@@ -175,6 +234,22 @@ class Encoder:
         return pa.ListArray.from_arrays(
             pa.array(offsets.astype(np.int32)), pa.array(flat, self.dtype), type=pa.list_(self.dtype)
         )
+
+    def _encode_piece(self, texts: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Ids of all texts one after the other, and the number of each one's."""
+        if self._fast is None:
+            return self._encode_batch(texts.to_pylist())
+        apart = newer_than_reference(texts)
+        if not apart.any():
+            return self._fast.encode(texts)
+        fast_ids, fast_counts = self._fast.encode(texts.filter(pa.array(~apart)))
+        slow_ids, slow_counts = self._encode_batch(texts.filter(pa.array(apart)).to_pylist())
+        counts = np.empty(len(texts), dtype=np.int64)
+        counts[apart], counts[~apart] = slow_counts, fast_counts
+        is_slow = np.repeat(apart, counts)
+        ids = np.empty(len(is_slow), dtype=self.dtype.to_pandas_dtype())
+        ids[is_slow], ids[~is_slow] = slow_ids, fast_ids
+        return ids, counts
 
     def _reference(self, texts: list[str]) -> list[list[int]]:
         found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)

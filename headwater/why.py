@@ -7,13 +7,15 @@ so the values shown are the ones the rules saw, not those of a later rebuild. Te
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from headwater.ancestry import ancestry, document_tables, made_from
 from headwater.errors import LakeError, UnknownName, UsageError
+from headwater.lake.synthetic import SYNTHETIC
 from headwater.lineage import approvals_of, open_optional
 from headwater.report.clusters import Cluster, Member, cluster_of
 from headwater.report.losses import Decided, RuleLoss, decided, is_curated
@@ -78,6 +80,10 @@ class Story:
     verdicts: tuple[Verdict, ...]
     training: dict[str, Any] | None
     """Tokens, sequences, steps and checkpoints that hold it, where there are any."""
+    ancestry: dict[str, Any] | None = None
+    """For a synthetic document: what made it, and from which documents, back to real ones."""
+    descendants: dict[str, Any] | None = None
+    """Synthetic documents that were made from it, where there are any."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ids as hex."""
@@ -89,8 +95,8 @@ def why(lake: Lake, document: str | bytes) -> Story:
 
     Raises ``UnknownName`` when nothing is called that, and ``UsageError`` when several documents are.
     """
-    documents = lake.table("documents")
-    doc_id = document if isinstance(document, bytes) else find_document(documents, document)
+    homes = document_tables(lake)
+    documents, doc_id = _find(lake, homes, document)
     row = look_up(documents, doc_id)
     if row is None:
         raise UnknownName(f"no document {doc_id.hex()} in {documents.ref}", hint=None)
@@ -112,7 +118,26 @@ def why(lake: Lake, document: str | bytes) -> Story:
         cluster=cluster,
         verdicts=tuple(_verdict(lake, facts, doc_id, cluster) for facts in curated),
         training=_training(lake, doc_id),
+        ancestry=ancestry(lake, doc_id, homes).to_json() if row.get("origin") == SYNTHETIC else None,
+        descendants=made_from(lake, [doc_id], homes),
     )
+
+
+def _find(lake: Lake, homes: Sequence[Table], document: str | bytes) -> tuple[Table, bytes]:
+    """The table that holds the document, and its id: ``documents`` first, then what a generation wrote."""
+    first = open_optional(lake, "documents") or (homes[0] if homes else lake.table("documents"))
+    tables = [first, *(table for table in homes if table.name != first.name)]
+    if isinstance(document, bytes):
+        held = (table for table in tables if look_up(table, document) is not None)
+        return next(held, first), document
+    failure: UnknownName | None = None
+    for table in tables:
+        try:
+            return table, find_document(table, document)
+        except UnknownName as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
 
 
 def curated_tables(lake: Lake) -> list[Table]:

@@ -21,6 +21,7 @@ from headwater.errors import HeadwaterError
 VERBS = (
     "ingest",
     "evals",
+    "generate",
     "build",
     "check",
     "approve",
@@ -29,8 +30,15 @@ VERBS = (
     "what-if",
     "export",
     "sample",
+    "label",
+    "scorer",
     "pack",
+    "search",
     "trace",
+    "release",
+    "ablate",
+    "self-train",
+    "estimate",
     "report",
     "doctor",
 )

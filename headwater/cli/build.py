@@ -12,6 +12,7 @@ import click
 from headwater.cli.progress import step_progress
 from headwater.cli.session import Session, json_option, pass_session, plain, session_options
 from headwater.errors import UsageError
+from headwater.progress import listening
 from headwater.report.words import count, seconds
 
 if TYPE_CHECKING:
@@ -55,15 +56,24 @@ def command(
     from headwater.build import build
 
     with step_progress(session, "build") as step:
-        running: dict[str, None] = {}
+        running: dict[str, str] = {}
+
+        def show() -> None:
+            step(", ".join(f"{name} {said}".strip() for name, said in running.items()))
 
         def on_event(state: str, name: str) -> None:
-            running[name] = None
+            running[name] = ""
             if state != "start":
                 del running[name]
-            step(", ".join(running))
+            show()
 
-        with _predictions(session):
+        def on_progress(work: str, message: str) -> None:
+            name = work.rpartition(".")[2]
+            if name in running:
+                running[name] = message
+            show()
+
+        with _predictions(session), listening(on_progress):
             report = build(
                 session.project_dir or ".",
                 target=session.target,

@@ -33,6 +33,13 @@ KINDS = (
 @click.option("--source", metavar="NAME", help="Name of the source.  [default: made from the path]")
 @click.option("--map", "columns", metavar="OURS=THEIRS,…", help="Column map, e.g. id=doc_id,text=content.")
 @click.option("--layout", metavar="NAME", help="Layout by name.  [default: recognized from the columns]")
+@click.option(
+    "--origin",
+    type=click.Choice(("human", "synthetic", "unknown")),
+    help="Of rows that do not say.  [default: unknown]",
+)
+@click.option("--generator", metavar="NAME", help="What made synthetic rows that do not say it.")
+@click.option("--generator-version", metavar="V", help="Its version: a revision, a release, a date.")
 @click.option("--sync", is_flag=True, help="Also remove documents of the source that are no longer there.")
 @click.option(
     "--max-document-bytes", type=click.IntRange(min=1), metavar="N", help="Quarantine longer documents."
@@ -50,6 +57,9 @@ def command(
     source: str | None,
     columns: str | None,
     layout: str | None,
+    origin: str | None,
+    generator: str | None,
+    generator_version: str | None,
     sync: bool,
     max_document_bytes: int | None,
 ) -> int:
@@ -63,6 +73,9 @@ def command(
 
     Reading the same input again adds only what is new. What cannot be read goes to raw.quarantine with file,
     position and reason.
+
+    A synthetic row says what made it: map its columns (--map generator=model,prompt_id=id,…), or give
+    --generator and --generator-version for all. Without, it goes to raw.quarantine.
     """
     from headwater.ingest import MAX_DOCUMENT_BYTES, ingest
 
@@ -85,6 +98,9 @@ def command(
                 source=source,
                 columns=parse_map(columns),
                 layout=layout,
+                origin=origin,
+                generator=generator,
+                generator_version=generator_version,
                 globs=globs,
                 html=html,
                 at=at,
@@ -121,13 +137,20 @@ def _show(session: Session, report: IngestReport) -> None:
     passed = max(report.seconds, 1e-3)
     rates = f"{count(round(report.rows_seen / passed))}/s, {size(report.bytes_seen / passed)}/s"
     read = (
-        f"read {count(report.rows_seen)} of {size(report.bytes_seen)} in {seconds(report.seconds)} ({rates})"
+        f"read {count(report.rows_seen)} ({size(report.bytes_seen)}) in {seconds(report.seconds)} ({rates})"
     )
     version = f"raw.documents@{report.version}" if report.version is not None else "raw.documents"
     session.out.print(f"{version}: {', '.join(parts)}; {read}", soft_wrap=True)
     if report.quarantined:
         reasons = ", ".join(f"{plain(reason)} {count(n)}" for reason, n in report.quarantined.items())
         session.out.print(f"raw.quarantine: {reasons}", style="yellow", soft_wrap=True)
+        if "synthetic_without_provenance" in report.quarantined:
+            session.out.print(
+                "to ingest synthetic rows, say what made them: --generator NAME --generator-version V, "
+                "or --map generator=THEIRS,generator_version=THEIRS,…",
+                style="yellow",
+                soft_wrap=True,
+            )
 
 
 def parse_map(text: str | None) -> dict[str, str]:

@@ -36,10 +36,20 @@ def _sections() -> Iterator[str]:
     for verb in VERBS:
         command = cli.get_command(top, verb)
         assert command is not None
-        context = click.Context(
-            command, info_name=verb, parent=top, max_content_width=WIDTH, terminal_width=WIDTH
-        )
-        yield _section(f"headwater {verb}", command.get_help(context))
+        yield from _with_its_own(command, verb, top)
+
+
+def _with_its_own(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    """The section of a command, and of each command of its own."""
+    context = click.Context(
+        command, info_name=name, parent=parent, max_content_width=WIDTH, terminal_width=WIDTH
+    )
+    yield _section(context.command_path, command.get_help(context))
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            found = command.get_command(context, each)
+            assert found is not None
+            yield from _with_its_own(found, each, context)
 
 
 def _section(title: str, text: str) -> str:

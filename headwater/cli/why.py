@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"kept": "bold green", "rejected": "bold red", "unknown": "bold yellow", "not a candidate": "bold"}
 _SHOWN_MEMBERS = 5
+_SHOWN_ANCESTORS = 40
 
 
 @click.command("why", short_help="Say why a document is in or out.")
@@ -52,6 +54,10 @@ class _Writer:
         facts += [size(own["text_bytes"])] if own.get("text_bytes") is not None else []
         facts += [str(own[k]) for k in ("origin", "license_declared") if own.get(k)]
         self._line("  " + " · ".join(facts), style="dim")
+        if story.ancestry:
+            self._ancestry(story.ancestry)
+        if story.descendants:
+            self._descendants(story.descendants)
         for verdict in story.verdicts:
             self._verdict(verdict)
         if not story.verdicts:
@@ -63,6 +69,65 @@ class _Writer:
         if story.cluster and story.cluster.size > 1:
             self._cluster(story.cluster)
         self._training(story.training)
+
+    def _ancestry(self, own: Mapping[str, Any]) -> None:
+        self._line(f"\n  made by {_generator(own)}", style="bold")
+        self._line(f"    prompt {own['prompt_id']}, generation {own['generation']}")
+        if own["prompt"]:
+            text = " ".join(str(own["prompt"]["prompt"]).split())
+            self._line(f"      {text}  ({own['prompt']['table']})", style="dim")
+        self._line(f"    parameters {json.dumps(own['parameters'], ensure_ascii=False)}")
+        if own["reward"] is not None or own["verifier"]:
+            self._line(f"    reward {_value(own['reward'])} by {own['verifier'] or 'no verifier'}")
+        ancestors = {one["doc_id"]: one for one in own["ancestors"]}
+        if not own["parents"]:
+            self._line("    from no document: its prompt quotes none")
+            return
+        steps = "1 step" if own["depth"] == 1 else f"{own['depth']} steps"
+        self._line(f"\n  made from {count(len(ancestors))} documents, {steps} back", style="bold")
+        self._parents(own, ancestors, set(), "    ", _SHOWN_ANCESTORS)
+        if own["licenses_of_real_ancestors"]:
+            told = ", ".join(f"{name} {count(n)}" for name, n in own["licenses_of_real_ancestors"].items())
+            self._line(f"    licenses of the real ones: {told}")
+        if own["left_out"]:
+            self._line(f"    {count(own['left_out'])} more are not followed", style="yellow")
+        if own["cycle"]:
+            self._line(
+                "    a document is among its own ancestors: this provenance is wrong", style="bold red"
+            )
+
+    def _parents(
+        self, one: Mapping[str, Any], known: Mapping[str, Any], above: set[str], indent: str, room: int
+    ) -> int:
+        """Prints the parents below ``one``; returns how many more lines may be printed."""
+        for doc_id in one["parents"]:
+            if doc_id == one["doc_id"]:
+                continue
+            if room <= 0:
+                break
+            parent = known.get(doc_id)
+            again = doc_id in above
+            self._line(
+                indent + (f"{doc_id[:12]}  (not followed)" if parent is None else _relative(parent, again))
+            )
+            room -= 1
+            if parent is not None and not again:
+                above.add(doc_id)
+                room = self._parents(parent, known, above, indent + "  ", room)
+        if room <= 0 and len(above) < len(known) and indent == "    ":
+            self._line(f"{indent}and {count(len(known) - len(above))} more (--json)", style="dim")
+        return room
+
+    def _descendants(self, found: Mapping[str, Any]) -> None:
+        noun = "synthetic document was" if found["count"] == 1 else "synthetic documents were"
+        self._line(f"\n  {count(found['count'])} {noun} made from it", style="bold")
+        if len(found["by_depth"]) > 1:
+            steps = ", ".join(f"{count(n)} after {d} steps" for d, n in found["by_depth"].items())
+            self._line(f"    {steps}")
+        for row in found["listed"][:_SHOWN_MEMBERS]:
+            self._line(f"    {row['doc_id'][:12]}  {row['table']} by {row['generator']}")
+        if found["count"] > _SHOWN_MEMBERS:
+            self._line(f"    and {count(found['count'] - _SHOWN_MEMBERS)} more", style="dim")
 
     def _verdict(self, verdict: Verdict) -> None:
         from rich.text import Text
@@ -127,6 +192,22 @@ class _Writer:
 
     def _line(self, text: str, *, style: str | None = None) -> None:
         self._out.print(plain(text, lines=True), style=style, soft_wrap=True)
+
+
+def _generator(one: Mapping[str, Any]) -> str:
+    return f"{one['generator']} {one['generator_version']}"
+
+
+def _relative(one: Mapping[str, Any], again: bool) -> str:
+    doc_id = one["doc_id"][:12]
+    if one["table"] is None:
+        return f"{doc_id}  no table of the lake holds it (any more)"
+    name = "/".join(str(one[key]) for key in ("source", "path") if one[key]) or one["table"]
+    facts = [str(one["origin"] or "unknown")]
+    if one["generation"]:
+        facts += [f"generation {one['generation']}", f"by {_generator(one)}"]
+    facts += [f"license {one['license'] or 'unknown'}"] if not one["generation"] else []
+    return f"{doc_id}  {name}  ({', '.join(facts)}){'  stands above' if again else ''}"
 
 
 def _member(member: Member) -> str:

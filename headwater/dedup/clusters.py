@@ -43,7 +43,7 @@ def total_clusters(
     similarities are stored). Rows come in the order of doc_id. Raises DataMismatch when a pair names a
     document that is not there. Holds 40 bytes for each document.
     """
-    ids = sorted_distinct(_all_ids(doc_ids))
+    ids = sorted_distinct(all_ids(doc_ids))
     parents = np.arange(len(ids), dtype=np.int64)
     for a, b in _edges(pairs, threshold):
         ends = np.concatenate([a, b])
@@ -80,7 +80,7 @@ def _edges(pairs: Stream, threshold: float | None) -> Iterator[tuple[Ids, Ids]]:
             yield ids_from_arrow(batch.column("a"), "a"), ids_from_arrow(batch.column("b"), "b")
 
 
-def _all_ids(doc_ids: Stream | pa.Array | pa.ChunkedArray) -> Ids:
+def all_ids(doc_ids: Stream | pa.Array | pa.ChunkedArray) -> Ids:
     if isinstance(doc_ids, pa.Array | pa.ChunkedArray):
         return ids_from_arrow(doc_ids)
     parts = [ids_from_arrow(batch.column("doc_id")) for batch in _batches(doc_ids)]

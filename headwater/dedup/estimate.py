@@ -19,6 +19,7 @@ from headwater.dedup.bands import THRESHOLD, bands_for
 from headwater.engine.local import num_threads
 from headwater.errors import UsageError
 from headwater.operators.minhash import NUM_PERM
+from headwater.progress import rough_time
 
 SIGNATURES_RATE = 133e6
 """Bytes of text a second and core, reading and writing included: 10.2 GB in 38.3 s on two cores
@@ -82,8 +83,8 @@ class Prediction:
             f"{self.num_documents:,} documents, {_size(self.text_bytes)} of text: "
             f"about {_size(self.peak_memory_bytes)} of memory, "
             f"{_size(self.temporary_bytes)} of temporary disk, "
-            f"{_size(self.lake_bytes)} in the lake, {_time(self.pair_seconds)} "
-            f"(signatures {_time(self.signature_seconds)})"
+            f"{_size(self.lake_bytes)} in the lake, {rough_time(max(1, self.pair_seconds))} "
+            f"(signatures {rough_time(max(1, self.signature_seconds))})"
         )
 
 
@@ -123,9 +124,3 @@ def _size(num_bytes: float) -> str:
             return f"{num_bytes:,.0f} {unit}" if unit in ("bytes", "kB", "MB") else f"{num_bytes:,.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:,.1f} TB"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

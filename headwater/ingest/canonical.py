@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from headwater.ingest.duck import Ducks
 from headwater.ingest.rows import CANDIDATES, ORIGINS
+from headwater.lake.synthetic import SYNTHETIC_FIELDS
 
 DATE_SQL = "try_cast(try_cast({} as timestamptz) as timestamp)"
 """SQL for a date: UTC; an offset is taken into account, what is no date becomes null."""
@@ -25,7 +26,6 @@ class Defaults:
     source: str
     from_rows: bool
     """Take the row's own source where it has one."""
-    origin: str
 
 
 def candidates(
@@ -34,7 +34,8 @@ def candidates(
     """Schema :data:`CANDIDATES`, from the columns ``number``, ``metadata`` and those that were mapped.
 
     ``unit`` is ``line`` or ``row``. A row's key is its id, else its path, else ``file:number``; its path
-    is its path, else its key, so that every row can be found again in its source.
+    is its path, else its key, so that every row can be found again in its source. What a row does not say of
+    its origin stays null: ``ingest.synthetic`` fills it in.
     """
     size = raw.num_rows
     nothing = pa.chunked_array([pa.nulls(size, pa.string())])
@@ -43,22 +44,25 @@ def candidates(
     place = pc.binary_join_element_wise(file, number, ":")
     path, own_id = given.get("path", nothing), given.get("id", nothing)
     source = given.get("source", nothing) if defaults.from_rows else nothing
-    origin = given.get("origin", nothing)
-    known = pc.is_in(origin, value_set=pa.array(ORIGINS))
+    origin = pc.utf8_lower(pc.utf8_trim_whitespace(given.get("origin", nothing)))
     columns = {
         "text": text,
         "key": pc.coalesce(own_id, path, place),
         "source": pc.coalesce(source, defaults.source),
         "path": pc.coalesce(path, own_id, place),
         "url": given.get("url", nothing),
-        "origin": pc.if_else(known, origin, defaults.origin),
+        "origin": pc.if_else(pc.is_in(origin, value_set=pa.array(ORIGINS)), origin, None),
         "license_declared": _licenses(given.get("license", nothing), ducks),
         "date": raw["date"] if "date" in raw.column_names else pa.nulls(size, pa.timestamp("us")),
         "metadata": raw["metadata"],
         "file": pa.repeat(file, size),
         "position": pc.binary_join_element_wise(unit, number, " "),
     }
-    return pa.table([columns[name] for name in CANDIDATES.names], names=CANDIDATES.names).cast(CANDIDATES)
+    table = pa.table([columns[name] for name in CANDIDATES.names], names=CANDIDATES.names).cast(CANDIDATES)
+    for name in SYNTHETIC_FIELDS.names:
+        if name in raw.column_names:
+            table = table.append_column(name, _filled(raw[name]))
+    return table
 
 
 _TEXTUAL = ("id", "source", "path", "url", "origin", "license")

@@ -12,12 +12,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from headwater.errors import BadInput, UnknownName
+from headwater.lake.synthetic import REQUIRED, SYNTHETIC_FIELDS
 
-CANONICAL = ("id", "text", "source", "path", "url", "license", "date", "origin")
-"""What a map may name. ``id`` becomes the row's key; ``license`` becomes ``license_declared``."""
+_OWN = ("id", "text", "source", "path", "url", "license", "date", "origin")
+
+CANONICAL = (*_OWN, *SYNTHETIC_FIELDS.names)
+"""What a map may name. ``id`` becomes the row's key; ``license`` becomes ``license_declared``; what made a
+synthetic row is named as the lake names it."""
 
 
-_OWN_NAMES = {name: name for name in CANONICAL}
+_OWN_NAMES = {name: name for name in _OWN}
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,11 @@ def choose(
         known = next((one for one in LAYOUTS if one.signature <= set(available)), None)
     usual = known.columns if known else _OWN_NAMES
     if usual is _OWN_NAMES:
-        usual = {name: name for name in CANONICAL if name in available or name == "text"}
+        usual = {name: name for name in _OWN if name in available or name == "text"}
+    # Alone, a column called "generation" or "parameters" may mean anything; together they are ours.
+    if set(REQUIRED) <= set(available):
+        ours = ("origin", *SYNTHETIC_FIELDS.names)
+        usual = {**{name: name for name in ours if name in available}, **usual}
     chosen = {**usual, **given}
     if known is None and "text" not in given:
         chosen["text"] = next((name for name in _TEXT_FALLBACKS if name in available), "text")

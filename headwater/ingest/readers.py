@@ -110,7 +110,7 @@ def make_reader(
         return WarcReader(location, source=source, html=html, max_bytes=max_bytes)  # type: ignore[arg-type]
     if kind == "archive":
         return ArchiveReader(location, source=source, globs=globs, html=html, max_bytes=max_bytes)  # type: ignore[arg-type]
-    rows = {"source": source, "columns": columns, "layout": layout, "origin": settings["origin"]}
+    rows = {"source": source, "columns": columns, "layout": layout}
     rows |= {"max_bytes": max_bytes, "ducks": ducks}
     if kind == "jsonl":
         return JsonlReader(location, **rows)  # type: ignore[arg-type]

@@ -26,7 +26,6 @@ class RowFiles(ABC):
         source: str | None,
         columns: Mapping[str, str] | None,
         layout: str | None,
-        origin: str,
         max_bytes: int,
         ducks: Ducks,
     ) -> None:
@@ -39,7 +38,7 @@ class RowFiles(ABC):
         from_rows = "source" in self.map.columns and (source is None or "source" in self.map.given)
         self.source = source or default_source(location, needed=not from_rows)
         self.sources = None if from_rows else frozenset({self.source})
-        self._defaults = Defaults(source=self.source, from_rows=from_rows, origin=origin)
+        self._defaults = Defaults(source=self.source, from_rows=from_rows)
 
     def total_bytes(self) -> int | None:
         return sum(file.size for file in self._files)

@@ -58,7 +58,12 @@ CANDIDATES = pa.schema(
         "position": pa.string(),
     }
 )
-"""What a reader yields. ``key`` makes the id; ``file`` and ``position`` say where a row stands."""
+"""What a reader yields. ``key`` makes the id; ``file`` and ``position`` say where a row stands.
+
+Columns of ``SYNTHETIC_FIELDS`` that were mapped follow, as text.
+"""
+
+PLACE = ("source", "file", "position")
 
 BAD = pa.schema([QUARANTINE.field(name) for name in QUARANTINE.names[:6]])
 """What a reader could not make a row of: quarantine without the columns that the run adds."""
@@ -71,7 +76,7 @@ class Chunk:
     """A bounded piece of input, in input order."""
 
     rows: pa.RecordBatch | None = None
-    """Candidates (schema :data:`CANDIDATES`); text is valid UTF-8."""
+    """Candidates (columns :data:`CANDIDATES`); text is valid UTF-8."""
     bad: pa.RecordBatch | None = None
     """Schema :data:`BAD`."""
     num_files: int = 0
@@ -91,6 +96,8 @@ class Checked:
     documents: pa.RecordBatch
     bad: pa.RecordBatch
     chunk: Chunk = field(repr=False)
+    said: pa.RecordBatch = field(repr=False)
+    """What the reader yielded of each document beside its text."""
 
 
 def bad_rows(
@@ -112,10 +119,11 @@ def check(chunk: Chunk, *, max_document_bytes: int) -> Checked:
     A row without text is ``missing_field``, one with nothing but white space ``empty``, one above
     ``max_document_bytes`` UTF-8 bytes ``too_large``. Text that passes is not changed.
     """
+
     parts = [chunk.bad] if chunk.bad is not None else []
     rows = chunk.rows
     if rows is None or not rows.num_rows:
-        return Checked(documents=_no_documents(), bad=_joined(parts), chunk=chunk)
+        return Checked(documents=_no_documents(), bad=_joined(parts), chunk=chunk, said=_NOTHING_SAID)
     text_bytes = pc.binary_length(rows["text"]).cast(pa.int64())
     blank = pc.or_(pc.equal(text_bytes, 0), pc.utf8_is_space(rows["text"]))
     large = pc.greater(text_bytes, max_document_bytes)
@@ -128,8 +136,9 @@ def check(chunk: Chunk, *, max_document_bytes: int) -> Checked:
     wrong = pc.is_valid(reason)
     if pc.any(wrong).as_py():
         parts.append(_wrong(rows, reason, text_bytes, wrong, max_document_bytes))
-        rows, text_bytes = rows.filter(pc.invert(wrong)), text_bytes.filter(pc.invert(wrong))
-    return Checked(documents=_documents(rows, text_bytes), bad=_joined(parts), chunk=chunk)
+        rows = rows.filter(pc.invert(wrong))
+    said = rows.select([name for name in rows.schema.names if name != "text"])
+    return Checked(documents=documents_of(rows), bad=_joined(parts), chunk=chunk, said=said)
 
 
 def _wrong(
@@ -142,11 +151,13 @@ def _wrong(
         "too_large": f"limit {limit} bytes",
     }
     detail = pa.array([details[value] for value in found.to_pylist()], pa.string())
-    place = rows.select(["source", "file", "position"]).filter(wrong)
+    place = rows.select(list(PLACE)).filter(wrong)
     return pa.record_batch([*place.columns, found, detail, text_bytes.fill_null(0).filter(wrong)], schema=BAD)
 
 
-def _documents(rows: pa.RecordBatch, text_bytes: pa.Array) -> pa.RecordBatch:
+def documents_of(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of :data:`DOCUMENTS` from candidates that passed the rules: hashes, sizes, ids."""
+    text_bytes = pc.binary_length(rows["text"]).cast(pa.int64())
     text_hash = digest_array(rows["text"])
     doc_id = digest_array(_identity(rows["source"], rows["key"], text_hash))
     made = {"doc_id": doc_id, "text_hash": text_hash, "text_bytes": text_bytes}
@@ -176,3 +187,8 @@ def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 def _no_documents() -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=DOCUMENTS)
+
+
+_NOTHING_SAID = pa.RecordBatch.from_pylist(
+    [], schema=pa.schema([field for field in CANDIDATES if field.name != "text"])
+)

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from itertools import chain
 from os import cpu_count
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,11 @@ from headwater.ingest.readers import KINDS, Reader, make_reader
 from headwater.ingest.report import IngestReport, Progress
 from headwater.ingest.rows import DOCUMENTS, ORIGINS, QUARANTINE, Checked, check, quarantine_rows
 from headwater.ingest.staging import Staged
+from headwater.ingest.synthetic import WIDE_DOCUMENTS, Claims, account, parted, widened
 from headwater.ingest.whole import Task
 from headwater.kernels.xxh3 import digest_array
 from headwater.lake import Provenance
+from headwater.lake.synthetic import SYNTHETIC, SYNTHETIC_FIELDS
 
 if TYPE_CHECKING:
     from headwater.lake import Lake
@@ -50,7 +53,9 @@ def ingest(
     source: str | None = None,
     columns: Mapping[str, str] | None = None,
     layout: str | None = None,
-    origin: str = "unknown",
+    origin: str | None = None,
+    generator: str | None = None,
+    generator_version: str | None = None,
     globs: Sequence[str] | None = None,
     html: Mode | None = None,
     at: str | None = None,
@@ -85,7 +90,12 @@ def ingest(
         One of ``columns.LAYOUTS`` by name; by default told from the columns.
     origin:
         ``human``, ``synthetic`` or ``unknown``, for rows that do not say. Unknown by default, for files
-        of people too: that a file lies in a package does not say who, or what, wrote it.
+        of people too: that a file lies in a package does not say who, or what, wrote it. Synthetic by
+        default where ``generator`` is given.
+    generator, generator_version:
+        For synthetic rows that do not say what made them. Their ``prompt_id`` is then their key, unless it is
+        mapped; they have no parents, generation 1 and no parameters. A synthetic row of which the generator
+        is not known goes to quarantine.
     globs:
         For ``folder``, ``archive`` and ``git``: which files, instead of the text-like ones.
     html:
@@ -116,8 +126,7 @@ def ingest(
         raise UnknownName.of("kind of input", kind, KINDS)
     if html is not None and html not in MODES:
         raise UnknownName.of("way to read pages", html, MODES)
-    if origin not in ORIGINS:
-        raise UnknownName.of("origin", origin, ORIGINS)
+    claims = _claims(origin, generator, generator_version)
     if not 0 < max_document_bytes <= MAX_LIMIT_BYTES:
         raise UsageError(f"got max_document_bytes={max_document_bytes}", hint=f"from 1 to {MAX_LIMIT_BYTES}")
     started = time.monotonic()
@@ -126,18 +135,36 @@ def ingest(
         "source": source,
         "columns": dict(columns or {}),
         "layout": layout,
-        "origin": origin,
+        "origin": claims.origin,
     }
     settings |= {"globs": list(globs or ()), "max_document_bytes": max_document_bytes}
+    given = {"html": html, "at": at, "generator": generator, "generator_version": generator_version}
     # Only where given: what an earlier release recorded for the same ingest stays the same.
-    settings |= {name: value for name, value in (("html", html), ("at", at)) if value is not None}
+    settings |= {name: value for name, value in given.items() if value is not None}
     with closing(Ducks()) as ducks:
         reader = make_reader(kind, location, settings, globs, ducks)
         with lake.lease(schema, purpose="ingests"):
-            run = _Run(lake, reader, schema=schema, settings=settings, origin=origin, progress=progress)
-            with run.flaws:
+            run = _Run(lake, reader, schema=schema, settings=settings, claims=claims, progress=progress)
+            with run.flaws, run.late:
                 version = run.publish(_threads(threads), max_document_bytes, sync=sync)
     return run.report(kind, version, time.monotonic() - started)
+
+
+def _claims(origin: str | None, generator: str | None, version: str | None) -> Claims:
+    if origin is not None and origin not in ORIGINS:
+        raise UnknownName.of("origin", origin, ORIGINS)
+    if (generator is None) != (version is None):
+        raise UsageError(
+            "generator and generator_version belong together",
+            hint="a model's revision, a release or a date: what tells this generator from the next one",
+        )
+    if generator is not None and origin not in (None, SYNTHETIC):
+        raise UsageError(f"a generator is given, and origin is {origin!r}", hint="leave the origin out")
+    return Claims(
+        origin=origin or (SYNTHETIC if generator is not None else "unknown"),
+        generator=generator,
+        generator_version=version,
+    )
 
 
 def _threads(threads: int | None) -> int:
@@ -154,16 +181,19 @@ class _Run:
         *,
         schema: str,
         settings: Mapping[str, object],
-        origin: str,
+        claims: Claims,
         progress: Progress | None,
     ) -> None:
         self._lake = lake
         self._reader = reader
-        self._origin = origin
+        self._claims = claims
         self._progress = progress
         self._documents, self._quarantine = f"{schema}.documents", f"{schema}.quarantine"
         self._ids, self._flaw_ids = IdSet(), IdSet()
         self.flaws = Staged(QUARANTINE)
+        self.late = Staged(WIDE_DOCUMENTS)
+        """Synthetic documents of a table that has no columns for what made them: it gets them at the end."""
+        self._is_wide = claims.origin == SYNTHETIC or self._has_wide_table()
         fingerprint = digest_array(pa.array([repr(sorted(settings.items()))]))[0].as_py().hex()
         self._ingest_id = fingerprint[:16]
         self._provenance = Provenance(
@@ -191,10 +221,26 @@ class _Run:
             self._lake.index(self._documents, "doc_id")
         return self._lake.table(self._documents).version
 
+    def _has_wide_table(self) -> bool:
+        exists = self._lake.exists(self._documents)
+        return exists and "generator" in self._lake.table(self._documents).schema.names
+
+    def _schema(self) -> pa.Schema:
+        return WIDE_DOCUMENTS if self._is_wide else DOCUMENTS
+
+    def _widen(self) -> None:
+        """Give the table the columns of synthetic rows: a version of its own, with the same documents."""
+        if self._lake.exists(self._documents) and not self._has_wide_table():
+            self._lake.widen(self._documents, SYNTHETIC_FIELDS, provenance=self._provenance)
+        self._is_wide = True
+
     def _append(self, stream: Iterator[pa.RecordBatch], is_there: bool) -> None:
         first = next(stream, None)
+        if first is not None and self._is_wide:
+            self._widen()
         if first is None and is_there:
             self._publish_flaws()
+            self._append_late()
             return
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -205,12 +251,24 @@ class _Run:
             self._publish_flaws()
 
         self._lake.write(
-            self._documents, batches(), mode="append", schema=DOCUMENTS, provenance=self._provenance
+            self._documents, batches(), mode="append", schema=self._schema(), provenance=self._provenance
         )
+        self._append_late()
+
+    def _append_late(self) -> None:
+        if self.late.num_rows:
+            self._widen()
+            self._lake.write(
+                self._documents,
+                self.late.batches(),
+                mode="append",
+                schema=WIDE_DOCUMENTS,
+                provenance=self._provenance,
+            )
 
     def _publish_difference(self, stream: Iterator[pa.RecordBatch]) -> None:
         """What is gone is known only at the end of the input: until then what is new waits on disk."""
-        with Staged(DOCUMENTS) as staged:
+        with Staged(self._schema()) as staged:
             for batch in stream:
                 staged.add(batch)
             if self._unreadable is not None:
@@ -220,13 +278,14 @@ class _Run:
                 )
             gone = self._gone()
             self._publish_flaws()
-            if staged.num_rows or len(gone):
+            num_new = staged.num_rows + self.late.num_rows
+            if num_new or len(gone):
                 self._counts["removed"] = len(gone)
-                add = (
-                    pa.RecordBatchReader.from_batches(DOCUMENTS, staged.batches())
-                    if staged.num_rows
-                    else None
-                )
+                if self.late.num_rows or (staged.num_rows and self._is_wide):
+                    self._widen()
+                new = chain(staged.batches(), self.late.batches())
+                fitted = (widened(batch) if self._is_wide else batch for batch in new)
+                add = pa.RecordBatchReader.from_batches(self._schema(), fitted) if num_new else None
                 self._lake.update(self._documents, add=add, remove=gone, provenance=self._provenance)
 
     def _gone(self) -> pa.Array:
@@ -255,8 +314,8 @@ class _Run:
 
     def _new_documents(self, threads: int, max_bytes: int, total: int | None) -> Iterator[pa.RecordBatch]:
         started = time.monotonic()
-        for checked in _in_order(self._reader.tasks(), threads, max_bytes):
-            new = self._count(checked)
+        for checked in _in_order(self._reader.tasks(), threads, max_bytes, self._claims):
+            new = self._fitted(self._count(checked))
             if self._progress:
                 rows, passed = self._counts["rows"], max(time.monotonic() - started, 1e-3)
                 self._progress(
@@ -283,10 +342,17 @@ class _Run:
         if not new.all():
             documents = documents.filter(pa.array(new))
         self._counts["text_bytes"] += pc.sum(documents["text_bytes"]).as_py() or 0
-        origin = documents["origin"].fill_null(self._origin)
-        return documents.set_column(
-            documents.schema.get_field_index("origin"), DOCUMENTS.field("origin"), origin
-        )
+        return documents
+
+    def _fitted(self, documents: pa.RecordBatch) -> pa.RecordBatch:
+        """The documents in the table's columns; those that do not fit into them wait for the end."""
+        if self._is_wide:
+            return widened(documents)
+        if documents.num_columns == len(DOCUMENTS):
+            return documents
+        others, synthetic = parted(documents)
+        self.late.add(synthetic)
+        return others
 
     def _quarantine_rows(self, bad: pa.RecordBatch) -> None:
         for entry in bad["reason"].value_counts().to_pylist():
@@ -324,11 +390,11 @@ class _Run:
         )
 
 
-def _in_order(tasks: Iterator[Task], threads: int, max_bytes: int) -> Iterator[Checked]:
+def _in_order(tasks: Iterator[Task], threads: int, max_bytes: int, claims: Claims) -> Iterator[Checked]:
     """Run tasks on threads, a bounded number ahead, and yield their results in input order."""
 
     def work(task: Task) -> Checked:
-        return check(task(), max_document_bytes=max_bytes)
+        return account(check(task(), max_document_bytes=max_bytes), claims)
 
     # Even one thread is a thread of its own: the consumer may be called from any of Lance's.
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")

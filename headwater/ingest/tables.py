@@ -290,8 +290,15 @@ def _expression(schema: pa.Schema, column: str) -> str | None:
 
 
 def _varchar(expression: str, kind: pa.DataType) -> str:
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_bytes(kind.value_type):
+        return f"to_json(list_transform({expression}, lambda x: lower(hex(x))))::varchar"
     nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_struct(kind)
     return f"to_json({expression})::varchar" if nested else f"{expression}::varchar"
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    """Ids, which become hex; other bytes would be garbled as text."""
+    return bool(pa.types.is_fixed_size_binary(kind) or pa.types.is_binary(kind))
 
 
 def _not_utf8(rows: pa.Table, raw: pa.Array) -> pa.RecordBatch:

@@ -228,7 +228,7 @@ def find_ids(ids: Words, wanted: Words) -> Ints:
 
 
 @inline_kernel
-def _root(parents, node):
+def root(parents, node):
     while parents[node] != node:
         parents[node] = parents[parents[node]]
         node = parents[node]
@@ -239,7 +239,7 @@ def _root(parents, node):
 def join_components(parents: Ints, a: Ints, b: Ints) -> None:
     """Unite ``a[i]`` with ``b[i]``. A root is the smallest node of its component."""
     for i in range(len(a)):
-        one, two = _root(parents, a[i]), _root(parents, b[i])
+        one, two = root(parents, a[i]), root(parents, b[i])
         parents[max(one, two)] = min(one, two)
 
 

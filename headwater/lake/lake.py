@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ os.environ.setdefault("LANCE_LOG", "error")  # Lance warns on stderr about every
 import lance
 import pyarrow as pa
 from lance.fragment import write_fragments
+from lance.schema import LanceSchema
 
 from headwater.digest import ContentDigest
 from headwater.errors import CommitConflict, FormatMismatch, LakeError, UnknownName, UsageError
@@ -32,8 +33,10 @@ from headwater.lake.rows import (
     cast_rows,
     delete_rows,
     unique_keys,
+    with_nulls,
     without,
 )
+from headwater.lake.synthetic import accounted
 from headwater.lake.table import Table
 
 FORMAT_VERSION = 1
@@ -227,7 +230,7 @@ class Lake:
                     else lance.LanceOperation.Overwrite(batches.schema, fragments)
                 )
                 return self._commit(target, operation, current, provenance, digest, lease)
-            reader = as_reader(batches, schema)
+            reader = accounted(as_reader(batches, schema), target)
             if appending and current is not None:
                 reader = cast_rows(reader, current.schema, target)
             operation = self._write_files(target, Counted(reader, digest), current, appending)
@@ -287,7 +290,7 @@ class Lake:
         digest = ContentDigest()
         current = self._open_or_none(target)
         mode = "create" if current is None else "append" if adding else "overwrite"
-        rows = Counted(cast_rows(as_reader(batches, schema), schema, target), digest)
+        rows = Counted(cast_rows(accounted(as_reader(batches, schema), target), schema, target), digest)
         return Piece.of(self._write_fragments(target, rows, mode, schema=schema), digest)
 
     def rerecord(self, name: str, provenance: Provenance) -> TableVersion:
@@ -299,6 +302,29 @@ class Lake:
             digest = ContentDigest.from_hex(facts.content_digest, facts.num_rows)
             return self._commit(target, lance.LanceOperation.Append([]), current, provenance, digest, lease)
 
+    def widen(self, name: str, fields: pa.Schema, *, provenance: Provenance | None = None) -> TableVersion:
+        """Add columns that are null in every row, in one commit that writes no data.
+
+        The digest of a row covers its columns, so the rows are read once.
+        """
+        target = qualified(name, self.schema)
+        with self._writing(target) as lease:
+            current = self._open(target)
+            taken = [field for field in fields.names if field in current.schema.names]
+            if taken:
+                raise UsageError(f"{target} has {', '.join(taken)} already")
+            schema = pa.schema([*current.schema, *fields])
+            wide = LanceSchema.from_pyarrow(schema)
+            before = _field_ids(current.lance_schema.fields())
+            if _field_ids(wide.fields())[: len(before)] != before:
+                raise LakeError(f"{target} numbers its columns in another way", hint="replace the table")
+            digest = ContentDigest()
+            for batch in Table(target, current, facts_of(current, target)).scan():
+                digest.add(with_nulls(batch, schema))
+            fragments = [fragment.metadata for fragment in current.get_fragments()]
+            operation = lance.LanceOperation.Merge(fragments, wide)
+            return self._commit(target, operation, current, provenance, digest, lease)
+
     def drop(self, name: str) -> None:
         """Remove a table with all its versions; what was approved or recorded of it stays on record."""
         target = qualified(name, self.schema)
@@ -308,17 +334,25 @@ class Lake:
 
     # -- maintenance -----------------------------------------------------------------------------
 
-    def index(self, name: str, column: str) -> None:
-        """Build or refresh a BTREE on ``column``; the version's record is repeated after it."""
+    def index(self, name: str, column: str, kind: str = "BTREE", **settings: Any) -> TableVersion:
+        """Build or refresh an index on ``column``; the version's record is repeated after it.
+
+        ``kind`` is Lance's: ``BTREE``, ``INVERTED`` (full text), or ``IVF_…`` for a column of vectors. An
+        index that is there takes in the rows that came since, whatever its kind and ``settings``.
+        """
         target = qualified(name, self.schema)
         with self._writing(target) as lease:
             dataset = self._open(target)
             facts = facts_of(dataset, target)
-            if any(index.field_names == [column] for index in dataset.describe_indices()):
-                dataset.optimize.optimize_indices()
+            there = [index.name for index in dataset.describe_indices() if index.field_names == [column]]
+            if there:
+                dataset.optimize.optimize_indices(index_names=there)
+            elif kind.startswith("IVF"):
+                dataset.create_index(column, kind, **settings)
             else:
-                dataset.create_scalar_index(column, "BTREE")
+                dataset.create_scalar_index(column, kind, **settings)
             self._repeat_record(target, facts, lease)
+            return TableVersion(target, self._open(target), facts)
 
     def maintain(self, name: str, *, keep: timedelta = timedelta(days=7)) -> None:
         """Compact small fragments, refresh indices, repeat the record, then clean up old versions.
@@ -459,7 +493,7 @@ class Lake:
             return []
         if isinstance(add, Pieces):
             return add.collect(digest)
-        rows = cast_rows(as_reader(add, current.schema), current.schema, target)
+        rows = cast_rows(accounted(as_reader(add, current.schema), target), current.schema, target)
         return self._write_rows(target, Counted(rows, digest), current)
 
     def _write_fragments(self, target: str, rows: Counted, mode: str, **options: Any) -> Any:
@@ -558,6 +592,14 @@ def _table_lock(place: str, target: str) -> threading.RLock:
 
 def _reopened(uri: str, schema: str, defer: str | None, storage: dict[str, str], wait: float) -> Lake:
     return Lake(uri, schema=schema, defer=defer, storage_options=storage, wait_seconds=wait)
+
+
+def _field_ids(fields: Iterable[Any]) -> list[tuple[str, int]]:
+    """Names and ids in order, nested fields after their parent: data files name columns by these ids."""
+    found: list[tuple[str, int]] = []
+    for each in fields:
+        found += [(each.name(), each.id()), *_field_ids(each.children())]
+    return found
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,7 +18,13 @@ SYSTEM_TABLES = frozenset(
         "takedowns",
         "training_runs",
         "training_steps",
+        "training_sources",
         "checkpoints",
+        "completions",
+        "evaluations",
+        "generation_samples",
+        "loss_spikes",
+        "stage_accounts",
         "tokenizers",
         "versions",
     }

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from headwater.digest import ContentDigest
 from headwater.errors import UsageError
-from headwater.lake.table import in_list
+from headwater.lake.synthetic import SYNTHETIC_FIELDS
+from headwater.lake.table import TEXT_COLUMN, in_list
 
 Batches: TypeAlias = pa.RecordBatchReader | pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]
 
@@ -62,17 +63,32 @@ class Counted:
 
 
 def cast_rows(reader: pa.RecordBatchReader, schema: pa.Schema, target: str) -> pa.RecordBatchReader:
+    """The rows in the columns of ``schema``.
+
+    Only what says where a synthetic row comes from may be missing: it is null in a row that is not one.
+    """
     if reader.schema.equals(schema):
         return reader
-    missing = [name for name in schema.names if name not in reader.schema.names]
+    optional = SYNTHETIC_FIELDS.names if TEXT_COLUMN in schema.names else ()
+    missing = [name for name in schema.names if name not in (*reader.schema.names, *optional)]
     extra = [name for name in reader.schema.names if name not in schema.names]
     if missing or extra:
         raise UsageError(
             f"rows for {target} have other columns: missing {missing}, unexpected {extra}",
             hint=f"the table has {schema.names}; replace the table to change its columns",
         )
-    batches = (batch.select(schema.names).cast(schema) for batch in reader)
+    batches = (with_nulls(batch, schema) for batch in reader)
     return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def with_nulls(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns of ``schema``, null where the batch has none of the name."""
+    own = set(batch.schema.names)
+    columns = [
+        batch[field.name].cast(field.type) if field.name in own else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.record_batch(columns, schema=schema)
 
 
 def unique_keys(keys: pa.Array | pa.ChunkedArray | None) -> pa.Array:

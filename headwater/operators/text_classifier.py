@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headwater import devices
 from headwater.errors import BadInput, MissingExtra, UnknownName, UsageError
 from headwater.operators.registry import operator, struct_array
+from headwater.quiet import quiet_transformers
 
 CLASSIFIED = pa.struct(
     [
@@ -177,7 +177,7 @@ def _load(model: str, modified: int, device: str) -> _Classifier:  # noqa: ARG00
     try:
         config = AutoConfig.from_pretrained(model, **only_local)
         tokenizer = AutoTokenizer.from_pretrained(model, **only_local)
-        with _quiet():
+        with quiet_transformers():
             loaded = AutoModelForSequenceClassification.from_pretrained(
                 model, config=config, use_safetensors=True, dtype=torch.float32, **only_local
             )
@@ -191,7 +191,7 @@ def _load(model: str, modified: int, device: str) -> _Classifier:  # noqa: ARG00
     if tokenizer.pad_token is None:  # decoders; one of their tokens pads, and the mask hides it
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     loaded.config.pad_token_id = tokenizer.pad_token_id
-    chosen = device or _device(torch)
+    chosen = device or devices.best(torch)
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     several = config.problem_type == "multi_label_classification"
     places = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
@@ -206,23 +206,3 @@ def _load(model: str, modified: int, device: str) -> _Classifier:  # noqa: ARG00
         min(places, int(min(tokenizer.model_max_length, 1 << 30))),
         threading.Lock(),
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's progress bar, which belongs on no one's standard error here."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _device(torch: Any) -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -87,10 +87,14 @@ def _emails(line: str) -> Iterator[tuple[int, int]]:
                 place += 1
             marks_until = place
             later = line.find("@", place)
-            if later >= 0:
+            if later < 0:
+                later = line.rfind("@", at + 1, place)
+            while later > at:  # the last one that is an address: the prefix takes all it can
                 other = _address(line, later, after)
                 if other is not None and other[0] == found[0]:
                     found, at = other, later
+                    break
+                later = line.rfind("@", at + 1, min(later, place))
         if found is not None:
             start, first, last, after = found
             addressee, domain = line[first:last].split("@", 1)

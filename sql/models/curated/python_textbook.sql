@@ -21,6 +21,10 @@ with candidates as (
         {% if var('decontaminate', false) -%}
         x.eval_hits,
         {% endif -%}
+        {% if var('edu_scores', false) -%}
+        q.edu_score,
+        q.edu_score_raw,
+        {% endif -%}
         k.cluster_id,
         k.cluster_size
     from {{ source('lake', 'documents') }} d
@@ -29,6 +33,9 @@ with candidates as (
     left join {{ ref('pii') }} p using (doc_id)
     {% if var('decontaminate', false) -%}
     left join {{ ref('eval_overlap') }} x using (doc_id)
+    {% endif -%}
+    {% if var('edu_scores', false) -%}
+    left join {{ ref('edu_scores') }} q using (doc_id)
     {% endif -%}
     left join {{ ref('duplicate_clusters') }} k using (doc_id)
 ),
@@ -46,12 +53,29 @@ ruled as (
         {% if var('decontaminate', false) -%}
         eval_hits = 0                                         as keep__clean_of_evals,
         {% endif -%}
+        {% if var('edu_scores', false) and not var('edu_top_share', 0) -%}
+        edu_score >= {{ var('edu_score_min', 1.5) }}          as keep__educational,
+        {% endif -%}
         {{ headwater.few_personal_data(max_spans=5) }},
         {{ headwater.no_secrets() }}
     from candidates
 )
 
+{% if var('edu_scores', false) and var('edu_top_share', 0) -%}
+, survivors as (
+    select
+        *,
+        {{ headwater.best_of('cluster_id', order_by='comment_line_share desc, text_bytes desc, doc_id') }} as keep__unique
+    from ruled
+)
+
+select
+    *,
+    {{ headwater.top_share('edu_score_raw', var('edu_top_share')) }} as keep__educational
+from survivors
+{% else -%}
 select
     *,
     {{ headwater.best_of('cluster_id', order_by='comment_line_share desc, text_bytes desc, doc_id') }} as keep__unique
 from ruled
+{% endif -%}
