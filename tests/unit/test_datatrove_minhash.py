@@ -1,15 +1,14 @@
 """datatrove's signatures and removals: values that datatrove 0.10.1 gave, and its clustering rule in Python."""
 
 import hashlib
-import sys
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
+from dedup_documents import HOSTILE, corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,9 +16,6 @@ from headwater.dedup.datatrove import datatrove_clusters
 from headwater.errors import UsageError
 from headwater.kernels.xxh64 import xxh64
 from headwater.operators import operator
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
-from dedup_documents import HOSTILE, corpus
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog, and the dog does not mind at all.",

@@ -1,12 +1,12 @@
 """Lines and paragraphs: units, settings, shares on real files, and texts without their duplicates."""
 
-import sys
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
 import xxhash
+from dedup_documents import HOSTILE, corpus, in_order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,9 +14,6 @@ from headwater.dedup.cleaned import without_spans
 from headwater.dedup.lines import duplicate_lines
 from headwater.errors import DataMismatch, UsageError
 from headwater.operators import operator
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
-from dedup_documents import HOSTILE, corpus, in_order
 
 
 def spans(docs: pa.Table, **options: object) -> list[tuple[int, str]]:

@@ -1,11 +1,11 @@
 """Exact spans: real license headers, byte offsets, settings, many copies, hostile texts."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dedup_documents import HOSTILE, corpus, in_order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,9 +13,6 @@ from headwater.dedup import occurrences
 from headwater.dedup.cleaned import without_spans
 from headwater.dedup.spans import duplicate_spans
 from headwater.errors import UsageError
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
-from dedup_documents import HOSTILE, corpus, in_order
 
 
 def words(text: str) -> list[str]:

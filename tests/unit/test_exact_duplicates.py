@@ -1,7 +1,6 @@
 """Normalized forms against Python, exact clusters, and the operators that go with them."""
 
 import re
-import sys
 from pathlib import Path
 
 import duckdb
@@ -9,6 +8,7 @@ import jinja2
 import pyarrow as pa
 import pytest
 import xxhash
+from dedup_documents import HOSTILE, corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,9 +16,6 @@ from headwater.dedup.exact import exact_duplicates
 from headwater.errors import UsageError
 from headwater.kernels.normalize import normalized
 from headwater.operators import operator, register_all
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
-from dedup_documents import HOSTILE, corpus
 
 
 def lower(text: str) -> str:

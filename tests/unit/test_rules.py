@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,6 @@ from hypothesis import strategies as st
 from headwater.operators import operator, register_all
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-sys.path.insert(0, str(GOLDEN))  # importlib mode puts no test folder on the path
 
 import reference  # noqa: E402
 from macros import CompilerError, headwater  # noqa: E402

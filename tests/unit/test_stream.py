@@ -17,15 +17,17 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.errors import DataMismatch, NotApproved, UsageError
+from headwater.errors import DataMismatch, LakeError, NotApproved, UsageError
 from headwater.lake import Lake, Provenance
 from headwater.lake.approvals import APPROVALS_SCHEMA
+from headwater.loading.rows import Materialized
 from headwater.sequences import pack
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tokenizers")
 
-from headwater.streaming import SequenceStream, lay_out, stream  # noqa: E402
+from headwater.kernels.sequence_batch import lay_out_sequences  # noqa: E402
+from headwater.streaming import SequenceStream, stream  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:training on unapproved")
 
@@ -205,31 +207,68 @@ def test_rows_that_were_deleted_are_noticed(tmp_path: Path) -> None:
         list(stream(lake))
 
 
-def test_errors_of_the_reading_thread_come_out(lake: Lake) -> None:
-    data = stream(lake)
+def test_errors_of_the_reading_thread_name_the_sequences(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = stream(lake, global_batch_size=4)
+    reading = iter(data)
+    next(reading)
+    monkeypatch.setattr(Materialized, "_fetch", lambda *_: (_ for _ in ()).throw(OSError("disk gone")))
+    with pytest.raises(LakeError, match=rf"sequences \d+ to \d+ of {data.table.ref}: disk gone"):
+        list(data)
+    assert data.next_sequence == 4
 
-    def broken(rows: Any) -> Any:
-        raise OSError("disk gone")
 
-    data._read = broken
-    with pytest.raises(OSError, match="disk gone"):
-        next(iter(data))
+def test_a_file_that_goes_missing_or_is_damaged_is_named_with_its_sequences(tmp_path: Path) -> None:
+    lake = make_lake(tmp_path / "lake")
+    data = stream(lake, global_batch_size=4)
+    (file,) = (tmp_path / "lake" / "dev" / "sequences.lance" / "data").glob("*.lance")
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(LakeError, match=r"cannot read sequences 0 to 3 of dev.sequences@1: "):
+        list(stream(lake, global_batch_size=4))
+    file.unlink()
+    with pytest.raises(LakeError, match=r"sequences 0 to 3 of dev.sequences@1: .*[Nn]ot found"):
+        list(data)
+    file.write_bytes(content)
+    assert len(list(stream(lake, global_batch_size=4))) == len(data)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.integers(1, 9), max_size=5).filter(lambda r: sum(r) <= 20), min_size=1, max_size=5)
 )
-def test_lay_out_fills_every_row(rows: list[list[int]]) -> None:
-    spans = pa.array(
-        [[{"length": n} for n in row] for row in rows], pa.list_(pa.struct({"length": pa.int32()}))
-    )
-    segments, positions = lay_out(spans, 20)
-    assert len(segments) == len(positions) == 20 * len(rows)
-    for row, got, at in zip(rows, segments.reshape(-1, 20), positions.reshape(-1, 20), strict=True):
-        want = [i for i, n in enumerate(row) for _ in range(n)]
-        assert got.tolist() == want + [-1] * (20 - len(want))
-        assert at[: len(want)].tolist() == [p for n in row for p in range(n)]
+def test_laying_out_fills_every_row(rows: list[list[int]]) -> None:
+    size = 20 * len(rows)
+    tokens = np.arange(size, dtype=np.uint16)
+    offsets = np.cumsum([0, *map(len, rows)]).astype(np.int32)
+    lengths = np.array([n for row in rows for n in row], np.int32)
+    sources = np.arange(len(lengths), dtype=np.int32)
+    for array in (tokens, offsets, lengths, sources):
+        array.flags.writeable = False
+    ids, labels = np.zeros((2, size), np.int64)
+    segments, positions = np.zeros((2, size), np.int32)
+    named = np.full((len(rows), 5), -1, np.int32)
+    outputs = (ids, labels, segments, positions, named)
+    assert lay_out_sequences(tokens, offsets, lengths, sources, 20, *outputs) == -1
+    assert ids.tolist() == tokens.tolist()
+    for r, row in enumerate(rows):
+        place, begin = slice(20 * r, 20 * (r + 1)), int(offsets[r])
+        padding = 20 - sum(row)
+        at = [p for n in row for p in range(n)]
+        assert segments[place].tolist() == [i for i, n in enumerate(row) for _ in range(n)] + [-1] * padding
+        assert positions[place].tolist() == at + [0] * padding
+        want = [t if p else -100 for t, p in zip(tokens[place].tolist(), at, strict=False)]
+        assert labels[place].tolist() == want + [-100] * padding
+        assert named[r].tolist() == [*range(begin, begin + len(row)), *[-1] * (5 - len(row))]
+
+
+def test_spans_that_overrun_their_sequence_are_refused() -> None:
+    for lengths in ([21], [-1], [2**31 - 1, 2**31 - 1]):
+        arrays = (np.zeros(40, np.uint16), np.array([0, 0, len(lengths)], np.int32))
+        spans = (np.array(lengths, np.int32), np.zeros(len(lengths), np.int32))
+        for array in (*arrays, *spans):
+            array.flags.writeable = False
+        outputs = (*np.zeros((2, 40), np.int64), *np.zeros((2, 40), np.int32), np.zeros((2, 0), np.int32))
+        assert lay_out_sequences(*arrays, *spans, 20, *outputs) == 1
 
 
 def test_the_packages_load_without_torch() -> None:

@@ -22,10 +22,10 @@ from headwater.errors import LakeError
 from headwater.lake import Lake, Provenance
 from headwater.lake.approvals import APPROVALS_SCHEMA
 from headwater.models import ModelSpec, materialize
-from headwater.runlog import SCHEMAS
 from headwater.sequences.packing import EXPOSURES
 from headwater.session import Session
 from headwater.sql import run
+from headwater.training.run_log import SCHEMAS
 
 MACRO_FILE = Path(__file__).parents[2] / "sql/macros/best_of.sql"
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,9 +12,9 @@ import xxhash
 
 from headwater.errors import DataMismatch, UnknownName, UsageError
 from headwater.lake import Lake
-from headwater.runlog import RunLog
 from headwater.sequences import pack
 from headwater.trace import trace_document, trace_step
+from headwater.training.run_log import RunLog
 
 pytest.importorskip("tokenizers")
 
