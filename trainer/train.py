@@ -30,6 +30,7 @@ from evaluate import evaluate, generate_samples
 from model import build_model, learning_rate, make_optimizer, shard, token_losses
 from recipe import Recipe, check_recipe, find_recipe
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from headwater import tokenizer
 from headwater.errors import DataMismatch, HeadwaterError, UsageError
@@ -45,6 +46,9 @@ LOCAL_RANK = int(os.environ.get("LOCAL_RANK", "0"))
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+START = timedelta(minutes=5)
+"""A process waits so long for the others until the first step, which compiles, ends; then ``--timeout``."""
+
 GRACE_SECONDS = 10.0
 """How long other ranks hold back an error that rank 0 most likely tells too."""
 
@@ -58,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         recipe = find_recipe(args.recipe)
         if args.seed is not None:
             recipe = dataclasses.replace(recipe, seed=args.seed)
-        _start_processes(args.timeout)
+        _start_processes()
         Run(args, recipe).train()
     except Exception as error:
         _tell(error)
@@ -80,12 +84,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--out", default=Path("runs"), type=Path, help="folder of runs and their checkpoints")
     add("--max-steps", type=int, help="stop after this step; the schedule stays the recipe's")
     add("--seed", type=int, help="of the fresh weights; without it the recipe's")
-    add(
-        "--init",
-        type=Path,
-        metavar="DIR",
-        help="begin with a checkpoint's or a Hugging Face folder's weights",
-    )
+    init = "begin with a checkpoint's or a Hugging Face folder's weights"
+    add("--init", type=Path, metavar="DIR", help=init)
     resume = "go on with a run (RUN@STEP: from that checkpoint), or the recipe's latest"
     add("--resume", nargs="?", const="", metavar="RUN", help=resume)
     skip = "step over the batches that hold sequences FIRST to LAST; may be given again"
@@ -96,7 +96,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--samples", type=int, default=0, metavar="N", help="texts to generate at each evaluation")
     add("--tensorboard", type=Path, metavar="DIR", help="write the metrics there, too")
     add("--export", type=Path, metavar="DIR", help="at the end, write a Hugging Face folder")
-    add("--timeout", type=float, default=45.0, help="seconds that a process waits for the others")
+    add("--timeout", type=float, default=45.0, help="seconds to wait for other processes, after step 1")
     add("--quiet", action="store_true", help="print the summary only")
     return parser.parse_args(argv)
 
@@ -106,7 +106,7 @@ def _range(text: str) -> tuple[int, int]:
     return int(first), int(last)  # argparse turns a ValueError into wrong use
 
 
-def _start_processes(timeout: float) -> None:
+def _start_processes() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(LOCAL_RANK)
     if "RANK" in os.environ and sys.platform == "linux":
@@ -115,7 +115,7 @@ def _start_processes(timeout: float) -> None:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     alone = {} if "RANK" in os.environ else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
     # Without torchrun: a plain script, one process.
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout), **alone)
+    dist.init_process_group(backend, timeout=START, **alone)
 
 
 class Run:
@@ -206,7 +206,7 @@ class Run:
         for kind in (signal.SIGTERM, signal.SIGINT):
             signal.signal(kind, lambda kind, _: setattr(self, "signal", kind))
         every = self.args.evaluate_every
-        waited, began = 0.0, time.perf_counter()
+        waited, began, begins = 0.0, time.perf_counter(), True
         for batch in self.data:
             self.step += 1
             facts, sources = self._skipped(batch) if self._is_skipped(batch) else self._step(batch)
@@ -227,7 +227,9 @@ class Run:
                 self._evaluate()
             if done:
                 break
-            began = time.perf_counter()
+            if begins:
+                _set_pg_timeout(timedelta(seconds=self.args.timeout))
+            begins, began = False, time.perf_counter()
         self._end_save()
         if self.record:
             self.record.end(self.step, stopped=self.stopping)
@@ -325,15 +327,8 @@ class Run:
         """Bits per byte on the tables of ``--evaluate``, and ``--samples``. Every rank takes part."""
         args, recipe, texts = self.args, self.recipe, []
         own = self.data.tokenizer_id
-        found = evaluate(
-            self.model,
-            self.lake,
-            args.evaluate,
-            recipe,
-            self.device,
-            args.evaluate_sequences,
-            tokenizer_id=own,
-        )
+        few = args.evaluate_sequences
+        found = evaluate(self.model, self.lake, args.evaluate, recipe, self.device, few, tokenizer_id=own)
         if args.samples:
             prompts = [recipe.prompts[i % len(recipe.prompts)] for i in range(args.samples)]
             encoder = tokenizer.load(self.lake, own)
