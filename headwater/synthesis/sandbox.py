@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -29,11 +30,13 @@ PROGRAM = "/tmp/program.py"  # noqa: S108  (a path inside the sandbox, on its ow
 AGAIN = "/bwrap"
 """Where bubblewrap stands inside the sandbox when the machine's own lies outside ``/usr``."""
 READ_BYTES = 1 << 16
-FIRST_UID = 1_000_000
-"""As root every program runs under a user of its own: the kernel counts processes by user, and root's
-not at all. Numbers this high belong to nobody (login.defs ends users at 60,000)."""
+FIRST_UID, NUM_UIDS = 1_000_000, 2_000_000_000
+"""As root every program runs under a user of its own, drawn from these: the kernel counts processes by user,
+and root's not at all. Numbers this high belong to nobody (login.defs ends users at 60,000), and so many that
+the programs of two commands that run at once do not share one's limit."""
 
-_uids = itertools.count(FIRST_UID)
+PROOF_SECONDS = 60.0
+"""A machine that is busy starts a program late: what is asked here is whether it starts at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +83,10 @@ class Sandbox:
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
         for tool in ("prlimit", "setpriv"):
             _find(tool)
         self._bwrap = _find("bwrap")
+        self.limits = Limits(wall_seconds=PROOF_SECONDS)
         proof = self.run("print(6 * 7)")
         if proof.stdout.strip() != "42":
             raise UsageError(
@@ -91,6 +94,7 @@ class Sandbox:
                 hint="bubblewrap needs user namespaces: sysctl kernel.unprivileged_userns_clone=1, "
                 "or a container that allows them",
             )
+        self.limits = limits or Limits()
 
     def run(self, program: str, *, stdin: str = "") -> Outcome:
         """Run one Python program; never raises for anything the program does."""
@@ -157,7 +161,7 @@ class Sandbox:
         if root:
             # Root first becomes a user of its own, which only root's own world allows, and then goes
             # through a second one to shut the door.
-            uid = str(next(_uids))
+            uid = str(FIRST_UID + secrets.randbelow(NUM_UIDS))
             within = self._bwrap if Path(self._bwrap).is_relative_to("/usr") else AGAIN
             if within == AGAIN:
                 world += ["--ro-bind", self._bwrap, AGAIN]

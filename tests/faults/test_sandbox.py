@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +102,8 @@ def test_memory_is_bounded(sandbox: Sandbox) -> None:
 
 def test_forks_are_bounded_and_none_outlives_the_run() -> None:
     sandbox = Sandbox(Limits(wall_seconds=10, processes=12))
+    mark = f"hw-{secrets.token_hex(4)}"  # other tests, and other people, run programs of the same name
+    named = f"open('/proc/self/comm', 'w').write({mark!r})\n"
     program = """
 import os, time
 made = 0
@@ -106,27 +113,52 @@ try:
             time.sleep(600)
         made += 1
 except OSError:
-    print(made)
+    print(made, open('/proc/self/comm').read())
 """
-    done = sandbox.run(program)
-    assert done.status == "passed" and 1 <= int(done.stdout) < 12
-    assert not _running("/tmp/program.py")
-    bomb = sandbox.run("import os\nwhile True: os.fork()")
+    done = sandbox.run(named + program)
+    made, name = done.stdout.split()
+    assert done.status == "passed" and 1 <= int(made) < 12 and name == mark
+    assert not _left_running(mark)
+    bomb = sandbox.run(named + "import os\nwhile True: os.fork()")
     assert bomb.status in ("failed", "timed out")
-    assert not _running("/tmp/program.py")
+    assert not _left_running(mark)
 
 
-def _running(part: str) -> list[str]:
-    """Command lines on this machine that hold ``part``."""
+def _left_running(name: str) -> list[str]:
+    """Processes of this name that are still there when the kernel had time to end them."""
+    until = time.monotonic() + 30
+    while (found := _processes(name)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
+def _processes(name: str) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if part in line:
-            found.append(line)
+        with contextlib.suppress(OSError):  # it ended just now
+            if (process / "comm").read_text().strip() == name:
+                found.append(process.name)
     return found
+
+
+def test_two_commands_share_no_limit_of_processes(sandbox: Sandbox) -> None:
+    """As root each program is a user of its own, whichever process starts it."""
+    script = (
+        "from headwater.synthesis.sandbox import Sandbox\n"
+        "print(Sandbox().run('import os; print(os.getuid())').stdout.strip())"
+    )
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    own = {sandbox.run("import os; print(os.getuid())").stdout.strip() for _ in range(3)}
+    if os.geteuid() == 0:
+        assert len(own | {other.stdout.strip()}) == 4
+    else:  # the kernel counts the processes of each world of users by itself
+        assert own == {str(os.geteuid())}
+
+
+def test_a_short_limit_does_not_keep_the_sandbox_from_starting() -> None:
+    hasty = Sandbox(Limits(wall_seconds=1e-6))
+    assert hasty.limits.wall_seconds == 1e-6
+    assert hasty.run("print(1)").status == "timed out"
 
 
 def test_endless_programs_end(hasty: Sandbox) -> None:
@@ -174,12 +206,12 @@ def test_no_packages_of_the_environment(sandbox: Sandbox) -> None:
 
 
 def test_many_at_once_come_back_in_order(sandbox: Sandbox) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     programs = [f"print({n})" if n % 5 else "raise SystemExit(1)" for n in range(40)]
     outcomes = list(sandbox.run_all(iter(programs), workers=4))
     assert [o.stdout.strip() for o in outcomes] == [str(n) if n % 5 else "" for n in range(40)]
     assert [o.status for o in outcomes] == ["passed" if n % 5 else "failed" for n in range(40)]
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_without_bubblewrap_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

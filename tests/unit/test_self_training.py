@@ -185,7 +185,7 @@ def test_hostile_solutions_are_contained_counted_and_nothing_is_lost(lake: Lake)
         def sample(self, prompts: Sequence[str], **_: object) -> Iterator[Sample]:
             yield from (Sample(prompt=0, sample=i, text=text, num_tokens=1) for i, text in enumerate(texts))
 
-    limits = Limits(wall_seconds=3.0, cpu_seconds=1, memory_bytes=128 << 20, processes=6)
+    limits = Limits(wall_seconds=20.0, cpu_seconds=1, memory_bytes=128 << 20, processes=6)
     verifiers = {"unit_tests": UnitTests(limits)}
     problem = Problem(problem_id="p", prompt=row["prompt"], verifier="unit_tests", expected=row["tests"])
     draw = Draw(samples=len(texts), temperature=1.0, top_k=0, max_tokens=4, seed=0, round_number=1, cap=2)

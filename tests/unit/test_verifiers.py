@@ -97,7 +97,7 @@ needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bub
 
 @pytest.fixture(scope="module")
 def unit_tests() -> UnitTests:
-    return UnitTests(Limits(wall_seconds=2.0, cpu_seconds=1, memory_bytes=128 << 20, processes=6))
+    return UnitTests(Limits(wall_seconds=20.0, cpu_seconds=1, memory_bytes=128 << 20, processes=6))
 
 
 HONEST = "def f(x):\n    print('x is', x)\n    return x + x"
