@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -61,16 +62,14 @@ def test_two_processes_then_one_give_the_same_curve(place: Path, whole: dict[int
     assert tools.losses(place, "split") == pytest.approx(whole, rel=1e-4)
 
 
-def _trainers(out: str) -> list[str]:
-    """Processes that train into the folder ``out``."""
+def _trainers(place: Path) -> list[str]:
+    """Processes that train in ``place``: other tests, in processes beside this one, train elsewhere."""
     lines = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = file.read_bytes().split(b"\0")
-        except OSError:
-            continue  # it ended just now
-        if out.encode() in line and any(part.endswith(b"train.py") for part in line):
-            lines.append(str(line))
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended just now
+            line = (process / "cmdline").read_bytes().split(b"\0")
+            if (process / "cwd").samefile(place) and any(part.endswith(b"train.py") for part in line):
+                lines.append(str(line))
     return lines
 
 
@@ -81,12 +80,12 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(place: Path, whole: dic
         line, cwd=place, env=tools.environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while not list((place / "killed").glob("*/step-00000004")) and time.monotonic() < deadline:
         time.sleep(0.02)
     run.kill()  # torchrun alone: its ranks have sessions of their own
     run.wait()
-    while (left := _trainers("killed")) and time.monotonic() < deadline:
+    while (left := _trainers(place)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not left, "a rank outlived torchrun, and could write into the run that is resumed"
     assert list((place / "killed").glob("*/step-*")), "killed before its first checkpoint"
