@@ -14,13 +14,13 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ports import free_port
 from trainer_runs import TRAINER, environment, python
 
 from headwater.lake import Lake
@@ -208,10 +208,7 @@ def kill_at(place: Path, step: int, *options: str, processes: int) -> None:
 
 def by_hand(place: Path, *options: str, hold_at: int, ranks: int = 2) -> list[Watched]:
     """The ranks as processes of their own, without torchrun, whose agent would end them all."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    world = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return [
         Watched(place, command(*options), hold_at=hold_at, RANK=str(rank), LOCAL_RANK=str(rank), **world)
         for rank in range(ranks)

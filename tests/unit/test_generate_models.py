@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 from headwater.synthesis.generate import Budget, Completion, Prompt, open_generator
 
@@ -204,9 +204,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             model = smollm2_folder()
         except MissingExtra as error:
             pytest.skip(str(error))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         str(Path(sys.executable).with_name("transformers")),
         "serve",
