@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from browser import BROWSER, MISSING, browse
 
 import headwater as hw
 from headwater.kernels.xxh3 import digest_array
@@ -19,12 +18,7 @@ from headwater.scoring.labels import Annotator
 from headwater.scoring.page import LabelPage
 from headwater.scoring.rubric import Rubric
 
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
-)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (apt-get install chromium)")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=MISSING)
 
 HOSTILE = "</pre><script>document.title = 'stolen'</script><img src=x onerror=\"document.title = 'stolen'\">"
 
@@ -48,12 +42,7 @@ def page(tmp_path: Path) -> Iterator[LabelPage]:
 
 
 def test_it_shows_a_hostile_text_and_runs_none_of_it(page: LabelPage, tmp_path: Path) -> None:
-    assert BROWSER is not None
-    found = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-         "--enable-logging=stderr", "--v=0", "--dump-dom", page.url],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+    found = browse(page.url, tmp_path, "--enable-logging=stderr", "--v=0", "--dump-dom")
     title = re.search(r"<title>(.*?)</title>", found.stdout)
     assert title is not None and title[1] == "web/x.py · label"
     assert "stolen" in found.stdout and "<img" not in found.stdout and found.stdout.count("<script") == 1

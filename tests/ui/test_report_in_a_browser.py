@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+import browser
 import pytest
+from browser import BROWSER, MISSING
 
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
-)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (apt-get install chromium)")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=MISSING)
 
 
 @pytest.fixture(scope="module")
@@ -33,29 +28,19 @@ def page(tmp_path_factory):
     return write_report(sample.build_sample(folder / "lake"), folder / "report.html")
 
 
-def browse(page: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    assert BROWSER is not None
-    command = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={page.parent / 'profile'}",
-    ]
-    return subprocess.run(
-        [*command, *arguments, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
+def browse(page: Path, *arguments: str) -> str:
+    return browser.browse(page.as_uri(), page.parent, *arguments).stdout
 
 
 def test_it_renders_and_runs_no_script(page):
-    dom = browse(page, "--dump-dom").stdout
+    dom = browse(page, "--dump-dom")
     assert '<h2 id="lineage">Lineage</h2>' in dom
     assert "<script" not in dom.lower() and "onerror=alert(2)" in re.sub(r"<[^>]*>", "", dom)
 
 
 def test_it_asks_for_nothing_but_itself(page):
     log = page.parent / "net.json"
-    browse(page, "--dump-dom", f"--log-net-log={log}", "--disable-background-networking", "--no-first-run")
+    browse(page, "--dump-dom", f"--log-net-log={log}")
     # The browser itself may look for updates; a request that the page causes names it as its initiator.
     requests = re.findall(r'"url":"([^"]+)"', log.read_text("utf-8", "replace"))
     assert not [url for url in requests if "example.org" in url]
