@@ -170,7 +170,9 @@ class DaskEngine:
 
 def _quiet() -> None:
     """Keep Dask's own log from the terminal: a lost worker is no trouble of the user's while work goes on."""
-    for name in ("distributed", "distributed.nanny", "distributed.scheduler", "distributed.worker", "bokeh"):
+    # Dask gives several of its loggers a level and a handler of their own, which their parent does not reach.
+    parts = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
+    for name in ("distributed", "distributed.nanny", "tornado", "tornado.application", "bokeh", *parts):
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL)
         logger.propagate = False
