@@ -83,6 +83,9 @@ class FaultEndpoint:
             handler.close_connection = True
             return
         status, headers, body = (200, {}, found) if isinstance(found, bytes) else found
+        if status == 200:  # noted first: who has the answer may look here at once
+            with self._lock:
+                self.answered.append(content(request))
         handler.send_response(status)
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
         for name, value in headers.items():
@@ -90,9 +93,6 @@ class FaultEndpoint:
         handler.end_headers()
         handler.wfile.write(body)
         handler.wfile.flush()
-        if status == 200:
-            with self._lock:
-                self.answered.append(content(request))
 
     def close(self) -> None:
         self.server.shutdown()
