@@ -28,7 +28,11 @@ from headwater.scoring.metrics import at_threshold, kappa, rank_correlation
 from headwater.scoring.regression import DenseFeatures, SparseFeatures
 from headwater.scoring.training import cross_calibrated, cross_validated, train_embedding_head, train_ngrams
 
-RNG = np.random.default_rng(7)
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same numbers for each test, whichever ran before it."""
+    return np.random.default_rng(7)
 
 
 # -- words ----------------------------------------------------------------------------------------
@@ -80,10 +84,10 @@ def test_counts_are_those_of_the_words(texts: list[str]) -> None:
         assert len(set(counts.buckets[part].tolist())) == part.stop - part.start
 
 
-def test_long_texts_are_read_at_both_ends() -> None:
+def test_long_texts_are_read_at_both_ends(rng: np.random.Generator) -> None:
     head, tail = "alpha " * (HEAD_BYTES // 6), "omega " * (TAIL_BYTES // 6 + 1)
     texts = [head + "middle " * n + tail for n in (500, 5000)]
-    weights = RNG.normal(size=1 << 12).astype(np.float32)
+    weights = rng.normal(size=1 << 12).astype(np.float32)
     a, b = linear_scores(pa.array(texts, pa.large_string()), weights, 0.5)
     assert len(texts[0]) > MAX_BYTES and a == b
     assert np.isfinite(
@@ -91,9 +95,9 @@ def test_long_texts_are_read_at_both_ends() -> None:
     ).all()
 
 
-def test_scores_are_dot_products_of_rooted_counts() -> None:
+def test_scores_are_dot_products_of_rooted_counts(rng: np.random.Generator) -> None:
     texts = pa.array([text_of(3, i) for i in range(5)] + [""], pa.large_string())
-    weights = RNG.normal(size=1 << 10).astype(np.float32)
+    weights = rng.normal(size=1 << 10).astype(np.float32)
     counts = ngram_counts(texts, 10)
     features = SparseFeatures.of(counts, 10)
     lengths = [
@@ -112,9 +116,9 @@ def test_scores_are_dot_products_of_rooted_counts() -> None:
 # -- regression -----------------------------------------------------------------------------------
 
 
-def test_both_ways_to_solve_give_the_same_regression() -> None:
+def test_both_ways_to_solve_give_the_same_regression(rng: np.random.Generator) -> None:
     texts = pa.array([text_of(kind, i) for kind in (0, 1, 3) for i in range(12)], pa.large_string())
-    labels = np.repeat([0.0, 1.0, 3.0], 12) + RNG.normal(scale=0.1, size=36)
+    labels = np.repeat([0.0, 1.0, 3.0], 12) + rng.normal(scale=0.1, size=36)
     sparse = SparseFeatures.of(ngram_counts(texts, 8), 8)
     dense = np.zeros((36, 256))
     for i in range(36):
@@ -138,9 +142,9 @@ def test_both_ways_to_solve_give_the_same_regression() -> None:
     assert a.shape == (2, 6) and a == pytest.approx(b)
 
 
-def test_many_rows_are_solved_without_their_similarities() -> None:
+def test_many_rows_are_solved_without_their_similarities(rng: np.random.Generator) -> None:
     texts = pa.array([text_of(i % 4 if i % 4 != 2 else 3, i) for i in range(150)], pa.large_string())
-    labels = np.array([i % 4 for i in range(150)]) + RNG.normal(scale=0.5, size=150)
+    labels = np.array([i % 4 for i in range(150)]) + rng.normal(scale=0.5, size=150)
     counts = ngram_counts(texts, 12)
     exact, steps = SparseFeatures.of(counts, 12), SparseFeatures.of(counts, 12, exact_rows=10)
     assert steps.gram is None and len(steps) == 150
@@ -169,13 +173,13 @@ def test_the_curve_rises_and_stays_within_the_labels(pairs: list[tuple[float, in
     assert (np.diff(curve.knots) > 0).all()
 
 
-def test_pooling_is_the_best_rising_sequence() -> None:
+def test_pooling_is_the_best_rising_sequence(rng: np.random.Generator) -> None:
     raw = np.arange(6.0)
     curve = isotonic(raw, np.array([0.0, 2, 1, 3, 3, 2]), min_block=1)
     assert curve.values == pytest.approx([0, 1.5, 8 / 3]) and curve.knots == pytest.approx([0, 1.5, 4])
     assert curve([-5, 0.75, 1.5, 9]) == pytest.approx([0, 0.75, 1.5, 8 / 3])
     sklearn = pytest.importorskip("sklearn.isotonic")
-    x, y = RNG.normal(size=200), RNG.integers(0, 6, 200).astype(float)
+    x, y = rng.normal(size=200), rng.integers(0, 6, 200).astype(float)
     theirs = sklearn.IsotonicRegression().fit(x, y)
     fitted = dict(zip(theirs.X_thresholds_, theirs.y_thresholds_, strict=True))
     ours = isotonic(x, y, min_block=1)
@@ -199,11 +203,11 @@ def test_the_calibration_error_is_a_mean_distance() -> None:
 # -- metrics and folds ----------------------------------------------------------------------------
 
 
-def test_metrics() -> None:
+def test_metrics(rng: np.random.Generator) -> None:
     assert rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]) == pytest.approx(1)
     assert rank_correlation([1, 1, 1], [1, 2, 3]) == 0
     stats = pytest.importorskip("scipy.stats")
-    x, y = RNG.integers(0, 5, 60), RNG.normal(size=60)
+    x, y = rng.integers(0, 5, 60), rng.normal(size=60)
     assert rank_correlation(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
     found = at_threshold(np.array([0.0, 1.6, 2.4, 3.0]), np.array([0.0, 1, 3, 2]), 2)
     assert (found["positives"], found["found"], found["precision"], found["recall"]) == (2, 3, 2 / 3, 1)
@@ -231,14 +235,14 @@ def test_no_source_and_no_near_copies_are_split() -> None:
     assert group_names(["a"] * 3, [None, "", "x"]) == ["a/row 0", "a/row 1", "a/x"]
 
 
-def test_what_is_held_out_is_not_seen() -> None:
+def test_what_is_held_out_is_not_seen(rng: np.random.Generator) -> None:
     """Labels that are noise within groups: a validation that leaked would find something."""
-    texts = pa.array([text_of(3, i // 4) + f"# {i}" for i in range(80)], pa.large_string())
-    labels = np.repeat(RNG.integers(0, 6, 20), 4).astype(float)  # four near-copies, one label
-    groups = [f"g{i // 4}" for i in range(80)]
+    texts = pa.array([text_of(3, i // 4) + f"# {i}" for i in range(240)], pa.large_string())
+    labels = np.repeat(rng.integers(0, 6, 60), 4).astype(float)  # four near-copies, one label
+    groups = [f"g{i // 4}" for i in range(240)]
     features = SparseFeatures.of(ngram_counts(texts, 10), 10)
     _, apart, _ = cross_validated(features, labels, groups, 5, 0)
-    _, leaked, _ = cross_validated(features, labels, [f"r{i}" for i in range(80)], 5, 0)
+    _, leaked, _ = cross_validated(features, labels, [f"r{i}" for i in range(240)], 5, 0)
     assert rank_correlation(leaked, labels) > 0.8 > 0.5 > rank_correlation(apart, labels)
 
 
@@ -360,8 +364,8 @@ def test_bad_paths_have_a_message(tmp_path: Path) -> None:
         read(tmp_path / "large.safetensors")
 
 
-def test_an_embedding_head_learns_a_direction() -> None:
-    vectors = RNG.normal(size=(120, 16)).astype(np.float32)
+def test_an_embedding_head_learns_a_direction(rng: np.random.Generator) -> None:
+    vectors = rng.normal(size=(120, 16)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     labels = np.clip(np.round(2.5 + 6 * vectors[:, 0]), 0, 5)
     trained = train_embedding_head(
