@@ -19,7 +19,7 @@ from headwater.ablate.orders import order_name, pack_arm, work_lake
 from headwater.ablate.questions import Questions, key_of, make_questions
 from headwater.ablate.results import Outcome, finished, outcome, record, record_results
 from headwater.ablate.settings import Settings
-from headwater.ablate.training import Run, Trainer, export, score, stop_all, train, write_recipe
+from headwater.ablate.training import Run, Trainer, export, score, train, write_recipe
 from headwater.errors import UsageError
 from headwater.estimate.rates import Rate, measured_rate
 from headwater.estimate.recipes import batch_sequences, parameters_of, recipe_settings
@@ -148,16 +148,16 @@ def run(ablation: Ablation, lake: Lake, trainer: Path, where: Path, out: Path, t
             for arm, seed in ablation.todo
         ]
         try:
-            _, waiting = wait(jobs, return_when=FIRST_EXCEPTION)
+            ended, waiting = wait(jobs, return_when=FIRST_EXCEPTION)
         except BaseException:
-            stop_all()
+            process.running.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         if waiting:
-            stop_all()
+            process.running.stop()
             pool.shutdown(wait=False, cancel_futures=True)
     for job in jobs:
-        if job.done() and not job.cancelled():
+        if job in ended:  # what was stopped since then has an error, too, and no part in it
             job.result()
     return outcome(lake, ablation.ablation_id)
 

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,44 @@ class TrainingFailed(HeadwaterError):
     """The trainer, the export or the scoring ended with an error, which is in its log."""
 
 
+class Processes:
+    """Processes at work, so that an interrupted command leaves none behind."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[str]] = []
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def add(self, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._running.append(process)
+            if self._stopped:
+                process.terminate()
+
+    def remove(self, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._running.remove(process)
+
+    def stop(self) -> None:
+        """End them all; those that start from here on end at once."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """How the trainer is started: its folder, the lake it reads, the folder its processes stand in."""
+    """How the trainer is started: its folder, the lake it reads, the folder its processes stand in.
+
+    ``running`` are those of one experiment: stopping it leaves another's alone, and a later one may start.
+    """
 
     folder: Path
     lake_uri: str
     schema: str
     where: Path
+    running: Processes = field(default_factory=Processes, compare=False, repr=False)
 
     def environment(self) -> dict[str, str]:
         """One thread a process: two runs side by side go further on two cores than one on both."""
@@ -161,7 +191,7 @@ def _call(trainer: Trainer, run: Run, stage: str, command: list[str], advance: A
             command, cwd=trainer.where, env=trainer.environment(), text=True, errors="replace",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        _RUNNING.add(process)
+        trainer.running.add(process)
         try:
             assert process.stdout is not None
             for line in process.stdout:
@@ -172,43 +202,9 @@ def _call(trainer: Trainer, run: Run, stage: str, command: list[str], advance: A
                     advance(int(step.group(1)))
             code = process.wait()
         finally:
-            _RUNNING.remove(process)
+            trainer.running.remove(process)
     if code:
         raise TrainingFailed(
             f"{stage} of {run.name} ended with exit code {code}:\n{''.join(last).rstrip()}",
             hint=f"the whole log is {run.folder / f'{stage}.log'}; the same command goes on from here",
         )
-
-
-class _Processes:
-    """Processes at work, so that an interrupted command leaves none behind."""
-
-    def __init__(self) -> None:
-        self._running: list[subprocess.Popen[str]] = []
-        self._lock = threading.Lock()
-        self._stopped = False
-
-    def add(self, process: subprocess.Popen[str]) -> None:
-        with self._lock:
-            self._running.append(process)
-            if self._stopped:
-                process.terminate()
-
-    def remove(self, process: subprocess.Popen[str]) -> None:
-        with self._lock:
-            self._running.remove(process)
-
-    def stop(self) -> None:
-        """End them all; those that start from here on end at once."""
-        with self._lock:
-            self._stopped = True
-            for process in self._running:
-                process.terminate()
-
-
-_RUNNING = _Processes()
-
-
-def stop_all() -> None:
-    """End every process that runs for an ablation of this process."""
-    _RUNNING.stop()

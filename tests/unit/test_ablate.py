@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import time
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.ablate import arms as arms_module
-from headwater.ablate import orders
+from headwater.ablate import experiment, orders
 from headwater.ablate.arms import ask, hold_out, write_arms
 from headwater.ablate.clock import Clock
 from headwater.ablate.families import families_of
@@ -28,7 +30,7 @@ from headwater.ablate.results import finished, outcome, record, record_results
 from headwater.ablate.score import windows
 from headwater.ablate.settings import Settings
 from headwater.ablate.statistics import _t, paired, t_interval
-from headwater.ablate.training import Run, write_recipe
+from headwater.ablate.training import Run, Trainer, TrainingFailed, train, write_recipe
 from headwater.ablate.words import same_and_different
 from headwater.errors import DataMismatch, UnknownName, UsageError
 from headwater.lake import Lake, Provenance
@@ -451,3 +453,48 @@ def test_a_recipe_differs_from_its_base_in_seed_and_steps_only(tmp_path):
 
 def test_the_held_out_hash_is_its_own():
     assert arms_module.HELD_OUT_SEED not in range(1_000)
+
+
+# -- processes ------------------------------------------------------------------------------------
+
+
+def _trainer(folder: Path, program: str) -> Trainer:
+    folder.mkdir()
+    (folder / "train.py").write_text(program)
+    return Trainer(folder=folder, lake_uri="lake", schema="dev", where=folder)
+
+
+def test_what_was_stopped_stays_so_and_the_next_experiment_starts(tmp_path: Path) -> None:
+    run = Run(arm="a", seed=0, folder=tmp_path / "run", table="t", version=1, name="a_s0", max_steps=1)
+    run.folder.mkdir()
+    stopped, later = (
+        _trainer(tmp_path / "1", "import time; time.sleep(600)"),
+        _trainer(tmp_path / "2", "exit(5)"),
+    )
+    stopped.running.stop()
+    with pytest.raises(TrainingFailed, match="exit code -15"):
+        train(stopped, run, "r", lambda step: None)
+    with pytest.raises(TrainingFailed, match="exit code 5"):
+        train(later, run, "r", lambda step: None)
+
+
+def test_a_run_that_fails_ends_the_others_and_is_the_one_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(ablation, lake, trainer, folder, arm, seed, clock):
+        if arm == "bad":
+            while not trainer.running._running:
+                time.sleep(0.01)
+            raise TrainingFailed("the cause")
+        run = Run(arm=arm, seed=0, folder=tmp_path, table="t", version=1, name=arm, max_steps=1)
+        train(trainer, run, "r", lambda step: None)
+
+    monkeypatch.setattr(experiment, "_one", one)
+    where = _trainer(tmp_path / "trainer", "import time; time.sleep(600)").folder
+    ablation = types.SimpleNamespace(
+        ablation_id="x", questions=types.SimpleNamespace(write=lambda folder: None), tokens=1,
+        todo=[("good", 0), ("bad", 0)], settings=types.SimpleNamespace(jobs=2),
+    )  # fmt: skip
+    with pytest.raises(TrainingFailed, match="the cause"):
+        experiment.run(ablation, Lake(tmp_path / "lake"), where, tmp_path, tmp_path, lambda *_: None)
+    assert (tmp_path / "train.log").is_file()  # it had begun
