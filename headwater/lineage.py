@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import UnknownName, UsageError
+from headwater.lake.names import read_version
 
 if TYPE_CHECKING:
     from headwater.lake import Lake, Table, TableRef
@@ -26,8 +27,7 @@ def open_ref(lake: Lake, text: str) -> Table:
     name = name.replace(":", ".", 1)
     if not name or (at and not wanted):
         raise UsageError(f"{text!r} does not name a table", hint="write table, schema.table or table@version")
-    version: int | str | None = (int(wanted) if wanted.isdigit() else wanted) if at else None
-    return lake.table(name, version=version)
+    return lake.table(name, version=read_version(wanted) if at else None)
 
 
 def open_optional(lake: Lake, name: str) -> Table | None:

@@ -35,6 +35,7 @@ from torch.distributed.distributed_c10d import _set_pg_timeout
 from headwater import tokenizer
 from headwater.errors import DataMismatch, HeadwaterError, UsageError
 from headwater.lake import Lake
+from headwater.lake.names import read_version
 from headwater.streaming import SequenceStream, stream
 from headwater.training.checkpoints import find_checkpoint
 from headwater.training.initial_weights import start_from
@@ -157,13 +158,12 @@ class Run:
         self.record = self._open_record() if RANK == 0 else None
 
     def _open_data(self) -> SequenceStream:
-        version = self.args.version
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # said once, by rank 0, on the screen
             data = stream(
                 self.lake, self.args.table, dp_rank=RANK, dp_world_size=WORLD_SIZE,
                 global_batch_size=self.recipe.global_batch_size, pin_memory=self.device.type == "cuda",
-                version=int(version) if version and version.isdigit() else version,
+                version=read_version(self.args.version),
             )  # fmt: skip
         if not len(data):
             what = f"{data.num_sequences} sequences do not fill a batch of {self.recipe.global_batch_size}"

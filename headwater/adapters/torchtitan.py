@@ -13,6 +13,7 @@ from typing import Any
 
 from headwater.errors import UsageError
 from headwater.lake import Lake
+from headwater.lake.names import read_version
 from headwater.streaming import IGNORE, stream
 
 try:
@@ -72,7 +73,7 @@ class StreamDataLoader(BaseDataLoader):  # type: ignore[misc]  # torchtitan is u
             dp_rank=dp_rank,
             dp_world_size=dp_world_size,
             global_batch_size=local_batch_size * dp_world_size,
-            version=int(version) if version and version.isdigit() else version,
+            version=read_version(version),
             fields=FIELDS,
             pin_memory=config.pin_memory,
         )

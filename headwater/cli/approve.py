@@ -35,9 +35,10 @@ def command(
     Nothing is recorded when a suite, a dbt test or an upstream table fails: exit code 1.
     """
     from headwater import approve as gate
+    from headwater.lake.names import read_version
 
     person = who or default_person()
-    wanted: int | str | None = int(version) if version and version.isdigit() else version
+    wanted = read_version(version)
     if revoke:
         number = session.lake.table(table, version=wanted).version if wanted is not None else None
         revocation = gate.revoke(session.lake, table, who=person, why=why, version=number)

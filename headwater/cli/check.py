@@ -26,6 +26,7 @@ def command(session: Session, tables: tuple[str, ...], version: str | None) -> i
     Without TABLE, every suite whose table is in the lake. Exit code 1 when an expectation fails.
     """
     from headwater.checks import check, suite_names
+    from headwater.lake.names import read_version
 
     root = session.project.root
     if version and len(tables) != 1:
@@ -38,7 +39,7 @@ def command(session: Session, tables: tuple[str, ...], version: str | None) -> i
             session.note(f"skipped {name}: the suite's table is not in the lake yet")
     if not names:
         raise UsageError("nothing to check", hint="build a table that has a suite in expectations/")
-    wanted: int | str | None = int(version) if version and version.isdigit() else version
+    wanted = read_version(version)
     reports: list[CheckReport] = []
     with step_progress(session, "check") as step:
         for name in names:

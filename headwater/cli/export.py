@@ -46,6 +46,7 @@ def command(
     """
     from headwater.cli.progress import step_progress
     from headwater.export import SHARD_BYTES, export
+    from headwater.lake.names import read_version
 
     if format_ == "megatron":
         if shard_bytes:
@@ -57,7 +58,7 @@ def command(
             table,
             format=format_,
             to=to,
-            version=int(version) if version and version.isdigit() else version,
+            version=read_version(version),
             shard_bytes=shard_bytes or SHARD_BYTES,
             overwrite=overwrite,
             progress=lambda done, total, _: step(f"{done:,} of {total:,} documents"),
@@ -79,13 +80,14 @@ def command(
 def _megatron(session: Session, table: str, to: str, version: str | None, overwrite: bool) -> int:
     from headwater.cli.progress import step_progress
     from headwater.export import export_megatron
+    from headwater.lake.names import read_version
 
     with step_progress(session, f"export {table}") as step:
         report = export_megatron(
             session.lake,
             table,
             to=to,
-            version=int(version) if version and version.isdigit() else version,
+            version=read_version(version),
             overwrite=overwrite,
             progress=lambda done, total, _: step(f"{done:,} of {total:,} rows"),
         )

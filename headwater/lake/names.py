@@ -44,6 +44,11 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
+def read_version(text: str | None) -> int | str | None:
+    """A version as a person writes it: digits are its number, all else a tag or ``approved``; None stays."""
+    return int(text) if text and text.isdigit() else text
+
+
 def qualified(name: str, schema: str) -> str:
     """``schema.table`` for a bare or already qualified table name."""
     head, dot, tail = name.rpartition(".")
