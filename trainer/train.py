@@ -227,9 +227,10 @@ class Run:
                 self._evaluate()
             if done:
                 break
-            if begins:
+            if begins and facts["use"] == "trained":  # a skipped batch compiles nothing
                 _set_pg_timeout(timedelta(seconds=self.args.timeout))
-            begins, began = False, time.perf_counter()
+                begins = False
+            began = time.perf_counter()
         self._end_save()
         if self.record:
             self.record.end(self.step, stopped=self.stopping)
